@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Find the SCTP packet in a frame: Ethernet with VLAN tags, IPv4 with options,
+ * IPv6 with extension headers. Include ctx_skb.h or ctx_xdp.h first.
+ *
+ * Nothing in the frame is trusted: every header is loaded with its bounds
+ * checked, and lengths come from the IP header, because a short frame is padded.
+ */
+#ifndef __PARSE_H
+#define __PARSE_H
+
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+
+#include "rules.h"
+
+#define MAX_VLAN_TAGS 2
+#define MAX_IPV6_EXT_HEADERS 8
+#define IP_MF 0x2000
+#define IP_OFFSET 0x1fff
+#define IP6_MF_OFFSET 0xfff9
+
+struct vlan_tag {
+	__be16 tci;
+	__be16 proto;
+};
+
+struct ipv6_frag_hdr {
+	__u8 nexthdr;
+	__u8 reserved;
+	__be16 frag_off;
+	__be32 id;
+};
+
+/* RFC 9260 section 3.1 */
+struct sctp_common_header {
+	__be16 source;
+	__be16 dest;
+	__be32 vtag;
+	__le32 checksum;
+};
+
+struct packet {
+	struct ip_addr saddr;
+	struct ip_addr daddr;
+	__u32 ip_offset;
+	__u32 sctp_offset;
+	__u32 sctp_len;		/* by the IP header, without padding */
+	struct sctp_common_header sctp;
+	bool ipv6;
+};
+
+/* What came out: SCTP in full, not SCTP at all, or SCTP that can't be had whole. */
+enum parse_result {
+	PARSE_SCTP,
+	PARSE_OTHER,
+	PARSE_FRAGMENT,		/* addresses are known */
+	PARSE_TRUNCATED,	/* addresses are known */
+};
+
+static __always_inline void map_ipv4(struct ip_addr *to, __be32 addr)
+{
+	to->word[0] = 0;
+	to->word[1] = 0;
+	to->word[2] = bpf_htonl(0xffff);
+	to->word[3] = addr;
+}
+
+static __always_inline int parse_ethernet(ctx_t *ctx, __be16 *proto, __u32 *offset)
+{
+	struct vlan_tag tag;
+	struct ethhdr eth;
+	int i;
+
+	if (ctx_load(ctx, 0, &eth, sizeof(eth)))
+		return -1;
+	*proto = eth.h_proto;
+	*offset = sizeof(eth);
+
+	for (i = 0; i < MAX_VLAN_TAGS; i++) {
+		if (*proto != bpf_htons(ETH_P_8021Q) && *proto != bpf_htons(ETH_P_8021AD))
+			break;
+		if (ctx_load(ctx, *offset, &tag, sizeof(tag)))
+			return -1;
+		*proto = tag.proto;
+		*offset += sizeof(tag);
+	}
+	return 0;
+}
+
+static __always_inline enum parse_result parse_ipv4(ctx_t *ctx, struct packet *pkt)
+{
+	__u32 header_len, len;
+	struct iphdr ip;
+
+	if (ctx_load(ctx, pkt->ip_offset, &ip, sizeof(ip)) || ip.version != 4 ||
+	    ip.protocol != IPPROTO_SCTP)
+		return PARSE_OTHER;
+	map_ipv4(&pkt->saddr, ip.saddr);
+	map_ipv4(&pkt->daddr, ip.daddr);
+	if (ip.frag_off & bpf_htons(IP_MF | IP_OFFSET))
+		return PARSE_FRAGMENT;
+
+	header_len = ip.ihl * 4;
+	len = bpf_ntohs(ip.tot_len);
+	if (header_len < sizeof(ip) || len < header_len ||
+	    pkt->ip_offset + len > ctx_len(ctx))
+		return PARSE_TRUNCATED;
+	pkt->sctp_offset = pkt->ip_offset + header_len;
+	pkt->sctp_len = len - header_len;
+	return PARSE_SCTP;
+}
+
+/* Length in bytes of the extension header @nexthdr, or 0 if it is none that can be skipped. */
+static __always_inline __u32 ipv6_ext_len(__u8 nexthdr, __u8 hdrlen)
+{
+	switch (nexthdr) {
+	case IPPROTO_HOPOPTS:
+	case IPPROTO_ROUTING:
+	case IPPROTO_DSTOPTS:
+		return (hdrlen + 1) * 8;
+	case IPPROTO_AH:
+		return (hdrlen + 2) * 4;
+	case IPPROTO_FRAGMENT:
+		return sizeof(struct ipv6_frag_hdr);
+	default:
+		return 0;
+	}
+}
+
+/* Walk the extension headers up to SCTP, which starts at *offset then. */
+static __always_inline enum parse_result parse_ipv6_ext(ctx_t *ctx, __u8 nexthdr, __u32 *offset)
+{
+	struct ipv6_frag_hdr ext;
+	__u32 len;
+	int i;
+
+	for (i = 0; i <= MAX_IPV6_EXT_HEADERS; i++) {
+		if (nexthdr == IPPROTO_SCTP)
+			return PARSE_SCTP;
+		/* Each of them is at least as long as the fragment header. */
+		if (ctx_load(ctx, *offset, &ext, sizeof(ext)))
+			return PARSE_OTHER;
+		len = ipv6_ext_len(nexthdr, ext.reserved);
+		if (!len)
+			return PARSE_OTHER;
+		if (nexthdr == IPPROTO_FRAGMENT && ext.frag_off & bpf_htons(IP6_MF_OFFSET))
+			return ext.nexthdr == IPPROTO_SCTP ? PARSE_FRAGMENT : PARSE_OTHER;
+		nexthdr = ext.nexthdr;
+		*offset += len;
+	}
+	return PARSE_OTHER;
+}
+
+static __always_inline enum parse_result parse_ipv6(ctx_t *ctx, struct packet *pkt)
+{
+	enum parse_result result;
+	struct ipv6hdr ip;
+	__u32 end;
+
+	if (ctx_load(ctx, pkt->ip_offset, &ip, sizeof(ip)) || ip.version != 6)
+		return PARSE_OTHER;
+	pkt->ipv6 = true;
+	__builtin_memcpy(&pkt->saddr, &ip.saddr, sizeof(pkt->saddr));
+	__builtin_memcpy(&pkt->daddr, &ip.daddr, sizeof(pkt->daddr));
+	pkt->sctp_offset = pkt->ip_offset + sizeof(ip);
+
+	result = parse_ipv6_ext(ctx, ip.nexthdr, &pkt->sctp_offset);
+	if (result != PARSE_SCTP)
+		return result;
+
+	end = pkt->ip_offset + sizeof(ip) + bpf_ntohs(ip.payload_len);
+	if (pkt->sctp_offset > end || end > ctx_len(ctx))
+		return PARSE_TRUNCATED;
+	pkt->sctp_len = end - pkt->sctp_offset;
+	return PARSE_SCTP;
+}
+
+static __always_inline enum parse_result parse_packet(ctx_t *ctx, struct packet *pkt)
+{
+	enum parse_result result = PARSE_OTHER;
+	__be16 proto;
+
+	if (parse_ethernet(ctx, &proto, &pkt->ip_offset))
+		return PARSE_OTHER;
+	if (proto == bpf_htons(ETH_P_IP))
+		result = parse_ipv4(ctx, pkt);
+	else if (proto == bpf_htons(ETH_P_IPV6))
+		result = parse_ipv6(ctx, pkt);
+	if (result != PARSE_SCTP)
+		return result;
+
+	if (pkt->sctp_len < sizeof(pkt->sctp) ||
+	    ctx_load(ctx, pkt->sctp_offset, &pkt->sctp, sizeof(pkt->sctp)))
+		return PARSE_TRUNCATED;
+	return PARSE_SCTP;
+}
+
+#endif /* __PARSE_H */

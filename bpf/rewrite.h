@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Give a packet another source or destination. For tc; include ctx_skb.h first. */
+#ifndef __REWRITE_H
+#define __REWRITE_H
+
+#include <stddef.h>
+
+#include "parse.h"
+
+static __always_inline int rewrite_ipv4_addr(ctx_t *ctx, __u32 ip_offset, __u32 field,
+					     __be32 from, __be32 to)
+{
+	__u32 csum = ip_offset + offsetof(struct iphdr, check);
+
+	return bpf_l3_csum_replace(ctx, csum, from, to, sizeof(to)) ?:
+	       ctx_store(ctx, ip_offset + field, &to, sizeof(to));
+}
+
+static __always_inline int rewrite_saddr(ctx_t *ctx, struct packet *pkt, struct ip_addr *to)
+{
+	if (!pkt->ipv6)
+		return rewrite_ipv4_addr(ctx, pkt->ip_offset, offsetof(struct iphdr, saddr),
+					 pkt->saddr.word[3], to->word[3]);
+	return ctx_store_rcsum(ctx, pkt->ip_offset + offsetof(struct ipv6hdr, saddr),
+			       to, sizeof(*to));
+}
+
+static __always_inline int rewrite_daddr(ctx_t *ctx, struct packet *pkt, struct ip_addr *to)
+{
+	if (!pkt->ipv6)
+		return rewrite_ipv4_addr(ctx, pkt->ip_offset, offsetof(struct iphdr, daddr),
+					 pkt->daddr.word[3], to->word[3]);
+	return ctx_store_rcsum(ctx, pkt->ip_offset + offsetof(struct ipv6hdr, daddr),
+			       to, sizeof(*to));
+}
+
+#endif /* __REWRITE_H */
