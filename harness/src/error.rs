@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! What can go wrong, and what to do next.
+
+use std::io;
+
+/// Errors of the harness.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call or file operation.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A program that the harness runs, such as `ip`.
+    #[error("`{command}` failed: {stderr}")]
+    Command {
+        /// The command line.
+        command: String,
+        /// What it printed.
+        stderr: String,
+    },
+    /// libbpf or the verifier.
+    #[error("{what}: {source}")]
+    Bpf {
+        /// What was tried.
+        what: String,
+        /// What libbpf said.
+        source: libbpf_rs::Error,
+    },
+    /// The kernel lacks something.
+    #[error("{0}")]
+    Missing(#[from] crate::feature::Missing),
+    /// A packet that cannot be built or is not what it should be.
+    #[error("packet: {0}")]
+    Packet(String),
+    /// An association did not come about, or broke.
+    #[error("association: {0}")]
+    Association(String),
+}
+
+/// Shorthand for results with [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Says what was tried when an operation fails.
+pub(crate) trait Doing<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> Doing<T> for std::result::Result<T, E> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|e| Error::Io {
+            what: what(),
+            source: e.into(),
+        })
+    }
+}
+
+/// [`Doing`] for libbpf's errors, which are not I/O errors.
+pub(crate) trait BpfDoing<T> {
+    fn bpf(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> BpfDoing<T> for libbpf_rs::Result<T> {
+    fn bpf(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|source| Error::Bpf {
+            what: what(),
+            source,
+        })
+    }
+}

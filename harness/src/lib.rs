@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Harness for SCTP port translation in eBPF.
+//!
+//! It builds and checks packets ([`packet`], [`checksum`]), runs the BPF programs of `bpf/` on
+//! them ([`csum_prog`]) or in a network of namespaces ([`lab`], [`translator`]), and drives
+//! associations of the kernel's own SCTP through it ([`sctp`], [`transfer`]) while it captures
+//! what is on the wire ([`capture`]).
+
+// pub mod capture;
+pub mod checksum;
+pub mod crc_tables;
+pub mod csum_prog;
+pub mod error;
+pub mod feature;
+// pub mod lab;
+pub mod netns;
+pub mod packet;
+pub mod pcap;
+// pub mod scenario;
+// pub mod sctp;
+mod skel;
+pub mod tcx;
+// pub mod transfer;
+// pub mod translator;
+
+pub use error::{Error, Result};

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Network namespaces that have no name: they are gone when the last descriptor is closed, also
+//! after a crash.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+use crate::error::{Doing, Error, Result};
+
+/// A network namespace of our own.
+#[derive(Debug)]
+pub struct Namespace {
+    fd: OwnedFd,
+}
+
+/// Runs `f` on a thread of its own, so that the caller's thread keeps its namespace.
+fn on_own_thread<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| match scope.spawn(f).join() {
+        Ok(value) => value,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
+impl Namespace {
+    /// Makes a namespace with `lo` up.
+    ///
+    /// # Errors
+    /// If the user may not (CAP_SYS_ADMIN), or `ip` is missing.
+    pub fn new() -> Result<Self> {
+        let fd = on_own_thread(|| -> Result<OwnedFd> {
+            unshare(CloneFlags::CLONE_NEWNET).doing(|| "unshare the network".into())?;
+            let file = File::open("/proc/thread-self/ns/net")
+                .doing(|| "open the new network namespace".into())?;
+            Ok(file.into())
+        })?;
+        let ns = Self { fd };
+        ns.command("ip", &["link", "set", "lo", "up"])?;
+        Ok(ns)
+    }
+
+    /// Runs `f` on a thread in this namespace and returns what it returns.
+    ///
+    /// # Errors
+    /// If the namespace cannot be entered.
+    pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
+        on_own_thread(|| {
+            setns(&self.fd, CloneFlags::CLONE_NEWNET)
+                .doing(|| "enter a network namespace".into())?;
+            Ok(f())
+        })
+    }
+
+    /// Runs a program in this namespace and returns what it printed.
+    ///
+    /// # Errors
+    /// If it is missing, or exits with another code than zero: with what it said.
+    pub fn command(&self, program: &str, args: &[&str]) -> Result<String> {
+        let output = self
+            .run(|| Command::new(program).args(args).output())?
+            .doing(|| format!("run `{program}` (is it installed? try scripts/setup vm)"))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(Error::Command {
+            command: format!("{program} {}", args.join(" ")),
+            stderr: String::from_utf8_lossy(&output.stderr).trim().to_string(),
+        })
+    }
+
+    /// Sets a sysctl of this namespace, for example `net/ipv4/ip_forward`.
+    ///
+    /// # Errors
+    /// If the kernel has no such sysctl or refuses the value.
+    pub fn sysctl(&self, name: &str, value: &str) -> Result<()> {
+        self.run(|| std::fs::write(format!("/proc/sys/{name}"), value))?
+            .doing(|| format!("set the sysctl {name} to {value}"))
+    }
+
+    /// A path that names this namespace for `ip link set DEV netns PATH`.
+    pub(crate) fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.fd.as_raw_fd()).into()
+    }
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! What the tests have in common.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use bpf_sctp::csum_prog::Update;
+use bpf_sctp::feature::{Feature, Missing};
+use bpf_sctp::pcap;
+
+/// The name of the running test, as libtest names its thread.
+pub fn test_name() -> String {
+    std::thread::current().name().unwrap_or("test").to_string()
+}
+
+/// Whether the environment says that this kernel must have `feature`, so that a test which does
+/// not find it fails. `BPF_SCTP_EXPECT` lists them, as in `root,btf,kfunc`.
+fn expected(feature: Feature) -> bool {
+    let name = format!("{feature:?}").to_lowercase();
+    std::env::var("BPF_SCTP_EXPECT").is_ok_and(|list| list.split(',').any(|item| item == name))
+}
+
+/// The first of `features` that this kernel lacks. It is reported past libtest's capture, which
+/// would hide it, because libtest has no way to skip a test at run time.
+///
+/// # Panics
+/// If the environment says that the feature must be there.
+pub fn missing(features: &[Feature]) -> Option<Missing> {
+    let missing = features
+        .iter()
+        .find_map(|feature| feature.require().err())?;
+    assert!(
+        !expected(missing.0),
+        "{:?} is expected, but {missing}",
+        missing.0
+    );
+    writeln!(std::io::stderr(), "SKIPPED {}: {missing}", test_name()).expect("stderr");
+    Some(missing)
+}
+
+/// Returns from the test if the kernel lacks one of the features.
+macro_rules! require {
+    ($($feature:expr),+ $(,)?) => {
+        if $crate::support::missing(&[$($feature),+]).is_some() {
+            return;
+        }
+    };
+}
+pub(crate) use require;
+
+/// What `update` needs beyond root and BTF.
+pub fn feature_of(update: Update) -> Feature {
+    match update {
+        Update::Kfunc => Feature::Kfunc,
+        Update::Bpf => Feature::Btf,
+    }
+}
+
+/// Fails the test, and leaves `frames` in a file for tshark.
+pub fn fail(why: String, frames: &[&[u8]]) -> ! {
+    let name = test_name().replace("::", "-");
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.pcap"));
+    match pcap::write(&path, frames.iter().copied()) {
+        Ok(()) => panic!("{why}\npackets: {}", path.display()),
+        Err(error) => panic!("{why}\nand no packets are left: {error}"),
+    }
+}
