@@ -77,6 +77,7 @@ static __always_inline void ctx_rcsum_word(ctx_t *ctx, __u32 offset, __be32 from
 static __always_inline bool ctx_sctp_csum_offloaded(ctx_t *ctx, __u32 offset)
 {
 	struct sk_buff___csum *skb;
+	long data_offset;
 
 	/* Without CONFIG_IP_SCTP there is no such field, and no such packet. */
 	if (!bpf_ksym_exists(bpf_cast_to_kern_ctx) ||
@@ -84,9 +85,12 @@ static __always_inline bool ctx_sctp_csum_offloaded(ctx_t *ctx, __u32 offset)
 		return false;
 
 	skb = bpf_cast_to_kern_ctx(ctx);
+	/* The verifier lets pointers be subtracted, but the compiler would add them up. */
+	data_offset = skb->data - skb->head;
+	barrier_var(data_offset);
 	return BPF_CORE_READ_BITFIELD(skb, ip_summed) == CHECKSUM_PARTIAL &&
 	       BPF_CORE_READ_BITFIELD(skb, csum_not_inet) &&
-	       skb->csum_start - (skb->data - skb->head) == offset;
+	       skb->csum_start - data_offset == offset;
 }
 
 #endif /* __CTX_SKB_H */

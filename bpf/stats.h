@@ -16,16 +16,20 @@ enum stat {
 	STAT_MAX,
 };
 
+/* A variable of this type, so that its names come to user space. */
+const volatile enum stat nr_stats = STAT_MAX;
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, STAT_MAX);
-	__type(key, enum stat);
+	__type(key, __u32);
 	__type(value, __u64);
 } stats SEC(".maps");
 
 static __always_inline void count(enum stat stat)
 {
-	__u64 *counter = bpf_map_lookup_elem(&stats, &stat);
+	__u32 key = stat;
+	__u64 *counter = bpf_map_lookup_elem(&stats, &key);
 
 	if (counter)
 		(*counter)++;

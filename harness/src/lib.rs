@@ -6,21 +6,22 @@
 //! associations of the kernel's own SCTP through it ([`sctp`], [`transfer`]) while it captures
 //! what is on the wire ([`capture`]).
 
-// pub mod capture;
+pub mod capture;
 pub mod checksum;
 pub mod crc_tables;
 pub mod csum_prog;
 pub mod error;
 pub mod feature;
-// pub mod lab;
+pub mod lab;
 pub mod netns;
 pub mod packet;
+pub mod packet_ring;
 pub mod pcap;
-// pub mod scenario;
-// pub mod sctp;
+pub mod scenario;
+pub mod sctp;
 mod skel;
 pub mod tcx;
-// pub mod transfer;
-// pub mod translator;
+pub mod transfer;
+pub mod translator;
 
 pub use error::{Error, Result};

@@ -4,5 +4,6 @@
 //! `cargo test` runs what the machine's own kernel can do and says what it skipped;
 //! `scripts/test` runs all of it in a VM, on the patched and on the unpatched kernel.
 
+mod association;
 mod csum;
 mod support;
