@@ -107,38 +107,40 @@ struct End<'a> {
     addr: fn(&Addrs) -> IpAddr,
 }
 
-/// Makes a veth pair between two namespaces, and tells each end the other's MAC address, so that
-/// no packet waits for a neighbour to answer.
+/// Makes a veth pair between two namespaces.
 fn connect(left: &End<'_>, right: &End<'_>) -> Result<()> {
-    let right_ns = right.ns.path().display().to_string();
-    let (l, r) = (left.device, right.device);
-    left.ns.command(
-        "ip",
-        &[
-            "link", "add", l, "address", left.mac, "type", "veth", "peer", "name", r, "address",
-            right.mac, "netns", &right_ns,
-        ],
-    )?;
-    for (end, peer) in [(left, right), (right, left)] {
-        end.ns.command("ip", &["link", "set", end.device, "up"])?;
+    let veth = format!(
+        "link add {} address {} type veth peer name {} address {} netns {}",
+        left.device,
+        left.mac,
+        right.device,
+        right.mac,
+        right.ns.path().display()
+    );
+    left.ns
+        .ip_batch(&[&[veth], left.setup(right).as_slice()].concat())?;
+    right.ns.ip_batch(&right.setup(left))
+}
+
+impl End<'_> {
+    /// What `ip` has to do at this end. It is told the peer's MAC address, so that no packet
+    /// waits for a neighbour to answer.
+    fn setup(&self, peer: &End<'_>) -> Vec<String> {
+        let device = self.device;
+        let mut commands = vec!["link set lo up".into(), format!("link set {device} up")];
         for family in [Family::V4, Family::V6] {
             let addrs = family.addrs();
-            let own = format!("{}/{}", (end.addr)(&addrs), family.prefix_len());
-            let mut add = vec!["addr", "add", &own, "dev", end.device];
-            if family == Family::V6 {
-                add.push("nodad");
-            }
-            end.ns.command("ip", &add)?;
-            let peer_addr = (peer.addr)(&addrs).to_string();
-            end.ns.command(
-                "ip",
-                &[
-                    "neigh", "add", &peer_addr, "lladdr", peer.mac, "dev", end.device,
-                ],
-            )?;
+            let (own, len) = ((self.addr)(&addrs), family.prefix_len());
+            let nodad = if family == Family::V6 { "nodad" } else { "" };
+            commands.push(format!("addr add {own}/{len} dev {device} {nodad}"));
+            let peer_addr = (peer.addr)(&addrs);
+            commands.push(format!(
+                "neigh add {peer_addr} lladdr {} dev {device}",
+                peer.mac
+            ));
         }
+        commands
     }
-    Ok(())
 }
 
 impl Lab {
@@ -153,11 +155,8 @@ impl Lab {
             backend: Namespace::new()?,
         };
         lab.connect_all()?;
-        for family in [Family::V4, Family::V6] {
-            let addrs = family.addrs();
-            lab.client.default_route(addrs.client_gateway)?;
-            lab.backend.default_route(addrs.backend_gateway)?;
-        }
+        lab.client.default_routes(|addrs| addrs.client_gateway)?;
+        lab.backend.default_routes(|addrs| addrs.backend_gateway)?;
         lab.translator.sysctl("net/ipv4/ip_forward", "1")?;
         lab.translator.sysctl("net/ipv6/conf/all/forwarding", "1")?;
         Ok(lab)
@@ -212,12 +211,9 @@ impl Lab {
 }
 
 impl Namespace {
-    fn default_route(&self, gateway: IpAddr) -> Result<()> {
-        self.command(
-            "ip",
-            &["route", "add", "default", "via", &gateway.to_string()],
-        )?;
-        Ok(())
+    fn default_routes(&self, gateway: impl Fn(&Addrs) -> IpAddr) -> Result<()> {
+        let route = |family: Family| format!("route add default via {}", gateway(&family.addrs()));
+        self.ip_batch(&[route(Family::V4), route(Family::V6)])
     }
 
     /// Switches the checksum and segmentation offload of SCTP on a device.

@@ -3,9 +3,10 @@
 //! after a crash.
 
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
@@ -27,10 +28,10 @@ fn on_own_thread<T: Send>(f: impl FnOnce() -> T + Send) -> T {
 }
 
 impl Namespace {
-    /// Makes a namespace with `lo` up.
+    /// Makes a namespace. Nothing in it is up yet.
     ///
     /// # Errors
-    /// If the user may not (CAP_SYS_ADMIN), or `ip` is missing.
+    /// If the user may not (CAP_SYS_ADMIN).
     pub fn new() -> Result<Self> {
         let fd = on_own_thread(|| -> Result<OwnedFd> {
             unshare(CloneFlags::CLONE_NEWNET).doing(|| "unshare the network".into())?;
@@ -38,9 +39,7 @@ impl Namespace {
                 .doing(|| "open the new network namespace".into())?;
             Ok(file.into())
         })?;
-        let ns = Self { fd };
-        ns.command("ip", &["link", "set", "lo", "up"])?;
-        Ok(ns)
+        Ok(Self { fd })
     }
 
     /// Runs `f` on a thread in this namespace and returns what it returns.
@@ -60,8 +59,33 @@ impl Namespace {
     /// # Errors
     /// If it is missing, or exits with another code than zero: with what it said.
     pub fn command(&self, program: &str, args: &[&str]) -> Result<String> {
+        self.command_with_input(program, args, "")
+    }
+
+    /// Runs all `commands` of `ip` in one process, because to start one is slow under emulation.
+    ///
+    /// # Errors
+    /// If one of them fails: the rest is not run.
+    pub fn ip_batch(&self, commands: &[String]) -> Result<()> {
+        self.command_with_input("ip", &["-batch", "-"], &commands.join("\n"))?;
+        Ok(())
+    }
+
+    fn command_with_input(&self, program: &str, args: &[&str], input: &str) -> Result<String> {
         let output = self
-            .run(|| Command::new(program).args(args).output())?
+            .run(|| {
+                let mut child = Command::new(program)
+                    .args(args)
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::piped())
+                    .spawn()?;
+                // The pipe is closed when it is dropped; a program that does not read is fine.
+                if let Some(mut stdin) = child.stdin.take() {
+                    let _ = stdin.write_all(input.as_bytes());
+                }
+                child.wait_with_output()
+            })?
             .doing(|| format!("run `{program}` (is it installed? try scripts/setup vm)"))?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());

@@ -73,31 +73,30 @@ impl Scenario {
         SocketAddr::new(self.family.addrs().backend, BACKEND_PORT)
     }
 
-    /// Builds the lab and runs the scenario.
+    /// Runs the scenario in the lab, which may serve several of them, one after the other.
     ///
     /// # Errors
     /// If the kernel or a tool lacks something. That there is no association is an outcome.
-    pub fn run(self) -> Result<Outcome> {
-        Feature::Root.require()?;
+    pub fn run(self, lab: &Lab) -> Result<Outcome> {
         Feature::Sctp.require()?;
-        let lab = Lab::new()?;
         lab.offload_checksums(self.offload)?;
         let mut storage = MaybeUninit::uninit();
         let mut translator = Translator::load(self.mode, &mut storage)?;
         translator.add_rule(self.vip(), self.backend())?;
-        translator.attach(&lab)?;
+        translator.attach(lab)?;
 
+        let errors = |ns: &Namespace| sctp::counter(ns, "SctpChecksumErrors");
+        let (client_errors, backend_errors) = (errors(&lab.client)?, errors(&lab.backend)?);
         let client = Capture::start(&lab.client, CLIENT_DEV)?;
         let backend = Capture::start(&lab.backend, BACKEND_DEV)?;
-        let intact = self.associate(&lab).map_err(|e| e.to_string());
-        let errors = |ns: &Namespace| sctp::counter(ns, "SctpChecksumErrors");
+        let intact = self.associate(lab).map_err(|e| e.to_string());
         Ok(Outcome {
             scenario: self,
             intact,
             client: client.finish()?,
             backend: backend.finish()?,
-            client_errors: errors(&lab.client)?,
-            backend_errors: errors(&lab.backend)?,
+            client_errors: errors(&lab.client)? - client_errors,
+            backend_errors: errors(&lab.backend)? - backend_errors,
             stats: translator.stats()?,
         })
     }

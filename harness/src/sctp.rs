@@ -4,12 +4,17 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{RcvBufForce, SndBufForce};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::{Doing, Error, Result};
 use crate::netns::Namespace;
 
 const IPPROTO_SCTP: i32 = 132;
+/// Room in a socket, in bytes. With the default, packets are dropped and waited for when a receiver
+/// is slow to be scheduled.
+const BUFFER: usize = 4 << 20;
 
 fn socket(addr: SocketAddr, timeout: Duration) -> Result<Socket> {
     let domain = Domain::for_address(addr);
@@ -21,6 +26,8 @@ fn socket(addr: SocketAddr, timeout: Duration) -> Result<Socket> {
     socket
         .set_write_timeout(Some(timeout))
         .doing(|| "set a timeout".into())?;
+    setsockopt(&socket, RcvBufForce, &BUFFER).doing(|| "enlarge a receive buffer".into())?;
+    setsockopt(&socket, SndBufForce, &BUFFER).doing(|| "enlarge a send buffer".into())?;
     Ok(socket)
 }
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use bpf_sctp::capture::{Counts, Report};
 use bpf_sctp::feature::Feature;
-use bpf_sctp::lab::Family;
+use bpf_sctp::lab::{Family, Lab};
 use bpf_sctp::scenario::{BACKEND_PORT, Outcome, Scenario, VIP_PORT};
 use bpf_sctp::translator::CsumMode;
 use clap::Parser;
@@ -133,10 +133,11 @@ fn run(args: &Args) -> Result<bool> {
         release.release().to_string_lossy(),
         args.mib
     );
+    let lab = Lab::new()?;
     let (mut rows, mut complaints) = (Vec::new(), Vec::new());
     for scenario in scenarios(args.mib << 20) {
         progress(&format!("{scenario:?}"))?;
-        let outcome = scenario.run()?;
+        let outcome = scenario.run(&lab)?;
         complaints.extend(
             outcome
                 .complaints()

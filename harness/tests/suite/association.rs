@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use bpf_sctp::feature::Feature;
-use bpf_sctp::lab::Family;
+use bpf_sctp::lab::{Family, Lab};
 use bpf_sctp::scenario::{Outcome, Scenario};
 use bpf_sctp::translator::CsumMode;
 use rstest::rstest;
@@ -33,6 +33,10 @@ fn insist(outcome: &Outcome) {
     );
 }
 
+fn lab() -> Lab {
+    Lab::new().expect("namespaces and veth")
+}
+
 fn scenario(family: Family, offload: bool, mode: CsumMode) -> Scenario {
     Scenario {
         family,
@@ -50,7 +54,7 @@ fn an_association_survives_a_port_translation(
 ) {
     require!(Feature::Root, Feature::Btf, Feature::Sctp);
     let outcome = scenario(family, offload, mode)
-        .run()
+        .run(&lab())
         .expect("the lab works");
     insist(&outcome);
     let kfunc = mode == CsumMode::Auto && Feature::Kfunc.available();
@@ -65,7 +69,7 @@ fn without_the_update_there_is_no_association(#[values(Family::V4, Family::V6)] 
     require!(Feature::Root, Feature::Btf, Feature::Sctp);
     insist(
         &scenario(family, false, CsumMode::Skip)
-            .run()
+            .run(&lab())
             .expect("the lab works"),
     );
 }
