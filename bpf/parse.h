@@ -58,6 +58,7 @@ enum parse_result {
 	PARSE_OTHER,
 	PARSE_FRAGMENT,		/* addresses are known */
 	PARSE_TRUNCATED,	/* addresses are known */
+	PARSE_EXT_HEADERS,	/* too many: addresses are known, but not what follows */
 };
 
 static __always_inline void map_ipv4(struct ip_addr *to, __be32 addr)
@@ -113,7 +114,7 @@ static __always_inline enum parse_result parse_ipv4(ctx_t *ctx, struct packet *p
 	return PARSE_SCTP;
 }
 
-/* Length in bytes of the extension header @nexthdr, or 0 if it is none that can be skipped. */
+/* Length in bytes of the extension header @nexthdr, or 0 if it is none to skip. */
 static __always_inline __u32 ipv6_ext_len(__u8 nexthdr, __u8 hdrlen)
 {
 	switch (nexthdr) {
@@ -141,17 +142,18 @@ static __always_inline enum parse_result parse_ipv6_ext(ctx_t *ctx, __u8 nexthdr
 		if (nexthdr == IPPROTO_SCTP)
 			return PARSE_SCTP;
 		/* Each of them is at least as long as the fragment header. */
-		if (ctx_load(ctx, *offset, &ext, sizeof(ext)))
-			return PARSE_OTHER;
-		len = ipv6_ext_len(nexthdr, ext.reserved);
+		len = ipv6_ext_len(nexthdr, 0);
 		if (!len)
 			return PARSE_OTHER;
+		if (ctx_load(ctx, *offset, &ext, sizeof(ext)))
+			return PARSE_TRUNCATED;
+		len = ipv6_ext_len(nexthdr, ext.reserved);
 		if (nexthdr == IPPROTO_FRAGMENT && ext.frag_off & bpf_htons(IP6_MF_OFFSET))
 			return ext.nexthdr == IPPROTO_SCTP ? PARSE_FRAGMENT : PARSE_OTHER;
 		nexthdr = ext.nexthdr;
 		*offset += len;
 	}
-	return PARSE_OTHER;
+	return PARSE_EXT_HEADERS;
 }
 
 static __always_inline enum parse_result parse_ipv6(ctx_t *ctx, struct packet *pkt)

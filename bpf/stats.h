@@ -11,6 +11,7 @@ enum stat {
 	STAT_CSUM_SKIPPED,		/* ports changed, checksum step switched off */
 	STAT_DROP_FRAGMENT,		/* an IP fragment has no whole SCTP packet */
 	STAT_DROP_TRUNCATED,		/* shorter than its headers say */
+	STAT_DROP_EXT_HEADERS,		/* more IPv6 extension headers than are walked */
 	STAT_DROP_REWRITE_FAILED,	/* the header could not be written */
 	STAT_DROP_CSUM_FAILED,		/* the checksum could not be updated */
 	STAT_MAX,

@@ -117,6 +117,8 @@ int sctp_translate(struct __sk_buff *skb)
 		return refuse_if_ours(&pkt, STAT_DROP_FRAGMENT);
 	case PARSE_TRUNCATED:
 		return refuse_if_ours(&pkt, STAT_DROP_TRUNCATED);
+	case PARSE_EXT_HEADERS:
+		return refuse_if_ours(&pkt, STAT_DROP_EXT_HEADERS);
 	default:
 		return CTX_PASS;
 	}

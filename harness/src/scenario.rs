@@ -147,14 +147,7 @@ impl Outcome {
                 ));
             }
         }
-        let Stats {
-            drop_fragment,
-            drop_truncated,
-            drop_rewrite_failed,
-            drop_csum_failed,
-            ..
-        } = self.stats;
-        if drop_fragment + drop_truncated + drop_rewrite_failed + drop_csum_failed > 0 {
+        if self.stats.drops() > 0 {
             complaints.push(format!("the translator dropped packets: {:?}", self.stats));
         }
         complaints

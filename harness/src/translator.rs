@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{MapCore, MapFlags, OpenObject};
+use libbpf_rs::{MapCore, MapFlags, OpenObject, ProgramInput};
 
 use crate::error::{BpfDoing, Error, Result};
 use crate::feature::Feature;
@@ -37,9 +37,33 @@ pub struct Stats {
     pub csum_skipped: u64,
     pub drop_fragment: u64,
     pub drop_truncated: u64,
+    pub drop_ext_headers: u64,
     pub drop_rewrite_failed: u64,
     pub drop_csum_failed: u64,
 }
+
+impl Stats {
+    /// Packets that were dropped, for whatever reason.
+    pub fn drops(&self) -> u64 {
+        self.drop_fragment
+            + self.drop_truncated
+            + self.drop_ext_headers
+            + self.drop_rewrite_failed
+            + self.drop_csum_failed
+    }
+}
+
+/// What the program makes of a frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on, changed or not.
+    Pass(Vec<u8>),
+    /// It is dropped.
+    Drop,
+}
+
+/// `TC_ACT_SHOT` of `linux/pkt_cls.h`.
+const TC_ACT_SHOT: u32 = 2;
 
 /// The loaded program. It is detached when this is dropped.
 pub struct Translator<'obj> {
@@ -155,6 +179,31 @@ impl<'obj> Translator<'obj> {
         added.bpf(doing)
     }
 
+    /// Runs the program on `frame` alone, attached or not. The kernel also checks the sum over
+    /// the skb (`CHECKSUM_COMPLETE`) afterwards.
+    ///
+    /// # Errors
+    /// If the kernel refuses the frame, or the sum over the skb is wrong afterwards.
+    pub fn run(&self, frame: &[u8]) -> Result<Verdict> {
+        let mut out = vec![0; frame.len()];
+        let input = ProgramInput {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            flags: libbpf_sys::BPF_F_TEST_SKB_CHECKSUM_COMPLETE,
+            ..Default::default()
+        };
+        let output = self
+            .skel
+            .progs
+            .sctp_translate
+            .test_run(input)
+            .bpf(|| format!("BPF_PROG_TEST_RUN on {} bytes", frame.len()))?;
+        if output.return_value == TC_ACT_SHOT {
+            return Ok(Verdict::Drop);
+        }
+        Ok(Verdict::Pass(out))
+    }
+
     fn stat(&self, which: stat) -> Result<u64> {
         let doing = || "read the counters".to_string();
         let values = self
@@ -183,6 +232,7 @@ impl<'obj> Translator<'obj> {
             csum_skipped: self.stat(stat::STAT_CSUM_SKIPPED)?,
             drop_fragment: self.stat(stat::STAT_DROP_FRAGMENT)?,
             drop_truncated: self.stat(stat::STAT_DROP_TRUNCATED)?,
+            drop_ext_headers: self.stat(stat::STAT_DROP_EXT_HEADERS)?,
             drop_rewrite_failed: self.stat(stat::STAT_DROP_REWRITE_FAILED)?,
             drop_csum_failed: self.stat(stat::STAT_DROP_CSUM_FAILED)?,
         })

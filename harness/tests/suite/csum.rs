@@ -355,6 +355,40 @@ fn bad_arguments_get_einval_and_change_nothing(
     }
 }
 
+#[rstest]
+fn more_than_an_ip_packet_holds_is_a_bad_argument_too(
+    #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
+    #[values(Update::Kfunc, Update::Bpf)] update: Update,
+) {
+    require!(
+        Feature::Root,
+        Feature::Btf,
+        feature_of(update),
+        Feature::SplitTestRun
+    );
+    let mut storage = MaybeUninit::uninit();
+    let mut prog = CsumProg::load(hook, update, &mut storage).expect("it loads");
+    let spec = Spec {
+        min_len: 66_000,
+        ..spec(families()[0], 65_000)
+    };
+    let frame = spec.build().expect("it fits");
+    let offset = frame.sctp.start as u32;
+    let call = |len| Change {
+        write_at: None,
+        offset,
+        len,
+        from: 1,
+        to: 1,
+    };
+    let outcome = prog.run(&frame.bytes, None, &[call(0xffff), call(0x1_0000)]);
+    let wanted = Outcome {
+        frame: frame.bytes,
+        results: vec![0, -(Errno::EINVAL as i32)],
+    };
+    assert_eq!(outcome.expect("the kernel runs it"), wanted);
+}
+
 /// A random frame and random changes of words anywhere in its SCTP packet but in the checksum.
 fn random_case(rng: &mut SmallRng, len: usize) -> (Frame, Frame, Vec<Change>) {
     let mut chunks = vec![0; len - checksum::COMMON_HEADER_LEN];

@@ -7,3 +7,4 @@
 mod association;
 mod csum;
 mod support;
+mod translate;
