@@ -14,7 +14,7 @@
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 
-#include "rules.h"
+#include "addr.h"
 
 #define MAX_VLAN_TAGS 2
 #define MAX_IPV6_EXT_HEADERS 8
@@ -60,14 +60,6 @@ enum parse_result {
 	PARSE_TRUNCATED,	/* addresses are known */
 	PARSE_EXT_HEADERS,	/* too many: addresses are known, but not what follows */
 };
-
-static __always_inline void map_ipv4(struct ip_addr *to, __be32 addr)
-{
-	to->word[0] = 0;
-	to->word[1] = 0;
-	to->word[2] = bpf_htonl(0xffff);
-	to->word[3] = addr;
-}
 
 static __always_inline int parse_ethernet(ctx_t *ctx, __be16 *proto, __u32 *offset)
 {

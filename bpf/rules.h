@@ -6,20 +6,9 @@
 #ifndef __RULES_H
 #define __RULES_H
 
-#include <linux/types.h>
+#include "addr.h"
 
 #define MAX_RULES 1024
-
-/* IPv6, or IPv4 as ::ffff:a.b.c.d */
-struct ip_addr {
-	__be32 word[4];
-};
-
-struct endpoint {
-	struct ip_addr addr;
-	__be16 port;
-	__u16 pad;		/* zero: keys are compared byte by byte */
-};
 
 /* VIP:port to backend:port, by the packet's destination. */
 struct {

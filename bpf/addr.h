@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Addresses and ports, alike for both families, as packets and maps have them. */
+#ifndef __ADDR_H
+#define __ADDR_H
+
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+
+/* IPv6, or IPv4 as ::ffff:a.b.c.d */
+struct ip_addr {
+	__be32 word[4];
+};
+
+struct endpoint {
+	struct ip_addr addr;
+	__be16 port;
+	__u16 pad;		/* zero: map keys are compared byte by byte */
+};
+
+static __always_inline void map_ipv4(struct ip_addr *to, __be32 addr)
+{
+	to->word[0] = 0;
+	to->word[1] = 0;
+	to->word[2] = bpf_htonl(0xffff);
+	to->word[3] = addr;
+}
+
+#endif /* __ADDR_H */
