@@ -32,6 +32,24 @@ fn families() -> [(SocketAddr, SocketAddr); 2] {
     })
 }
 
+/// Runs `check` with the program, unless the kernel lacks a feature.
+fn with_prog(hook: Hook, update: Update, check: impl FnOnce(&mut CsumProg<'_>)) {
+    require!(Feature::Root, Feature::Btf, feature_of(update));
+    let mut storage = MaybeUninit::uninit();
+    check(&mut CsumProg::load(hook, update, &mut storage).expect("it loads"));
+}
+
+/// Likewise, for packets that lie in pieces or are longer than a page.
+fn with_prog_for_pieces(hook: Hook, update: Update, check: impl FnOnce(&mut CsumProg<'_>)) {
+    require!(
+        Feature::Root,
+        Feature::Btf,
+        feature_of(update),
+        Feature::SplitTestRun
+    );
+    with_prog(hook, update, check);
+}
+
 /// A frame with an SCTP packet of `sctp_len` bytes whose contents are not uniform.
 fn spec(family: (SocketAddr, SocketAddr), sctp_len: usize) -> Spec {
     let chunks = (0..sctp_len - checksum::COMMON_HEADER_LEN).map(|i| (i * 7 + i / 251) as u8);
@@ -143,10 +161,9 @@ fn ports_change_one_at_a_time_and_together(
     #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
     #[values(Update::Kfunc, Update::Bpf)] update: Update,
 ) {
-    require!(Feature::Root, Feature::Btf, feature_of(update));
-    let mut storage = MaybeUninit::uninit();
-    let mut prog = CsumProg::load(hook, update, &mut storage).expect("it loads");
-    change_ports(&mut prog, short_lengths());
+    with_prog(hook, update, |prog| {
+        change_ports(prog, short_lengths());
+    });
 }
 
 #[rstest]
@@ -154,15 +171,9 @@ fn ports_of_packets_longer_than_a_page_change(
     #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
     #[values(Update::Kfunc, Update::Bpf)] update: Update,
 ) {
-    require!(
-        Feature::Root,
-        Feature::Btf,
-        feature_of(update),
-        Feature::SplitTestRun
-    );
-    let mut storage = MaybeUninit::uninit();
-    let mut prog = CsumProg::load(hook, update, &mut storage).expect("it loads");
-    change_ports(&mut prog, long_lengths());
+    with_prog_for_pieces(hook, update, |prog| {
+        change_ports(prog, long_lengths());
+    });
 }
 
 #[rstest]
@@ -170,24 +181,18 @@ fn the_packet_may_lie_in_pieces(
     #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
     #[values(Update::Kfunc, Update::Bpf)] update: Update,
 ) {
-    require!(
-        Feature::Root,
-        Feature::Btf,
-        feature_of(update),
-        Feature::SplitTestRun
-    );
-    let mut storage = MaybeUninit::uninit();
-    let mut prog = CsumProg::load(hook, update, &mut storage).expect("it loads");
-    for family in families() {
-        for len in [12, 16, 50, 64, 1280, 1452, 4500, 9000] {
-            let before = spec(family, len).build().expect("it fits");
-            let wanted = with_word(&before, PORTS, 0xabcd_1234);
-            let change = change(&before, PORTS, 0xabcd_1234);
-            for split in splits(&before) {
-                expect(&mut prog, &before, Some(split), &[change], &wanted);
+    with_prog_for_pieces(hook, update, |prog| {
+        for family in families() {
+            for len in [12, 16, 50, 64, 1280, 1452, 4500, 9000] {
+                let before = spec(family, len).build().expect("it fits");
+                let wanted = with_word(&before, PORTS, 0xabcd_1234);
+                let change = change(&before, PORTS, 0xabcd_1234);
+                for split in splits(&before) {
+                    expect(prog, &before, Some(split), &[change], &wanted);
+                }
             }
         }
-    }
+    });
 }
 
 #[rstest]
@@ -195,22 +200,21 @@ fn words_behind_the_ports_change_too(
     #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
     #[values(Update::Kfunc, Update::Bpf)] update: Update,
 ) {
-    require!(Feature::Root, Feature::Btf, feature_of(update));
-    let mut storage = MaybeUninit::uninit();
-    let mut prog = CsumProg::load(hook, update, &mut storage).expect("it loads");
-    for family in families() {
-        let before = spec(family, 300).build().expect("it fits");
-        for at in [VTAG, 12, 16, 148, 292, 296] {
-            let wanted = with_word(&before, at, 0x0102_0304);
-            expect(
-                &mut prog,
-                &before,
-                None,
-                &[change(&before, at, 0x0102_0304)],
-                &wanted,
-            );
+    with_prog(hook, update, |prog| {
+        for family in families() {
+            let before = spec(family, 300).build().expect("it fits");
+            for at in [VTAG, 12, 16, 148, 292, 296] {
+                let wanted = with_word(&before, at, 0x0102_0304);
+                expect(
+                    prog,
+                    &before,
+                    None,
+                    &[change(&before, at, 0x0102_0304)],
+                    &wanted,
+                );
+            }
         }
-    }
+    });
 }
 
 #[rstest]
@@ -218,32 +222,31 @@ fn padding_does_not_count(
     #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
     #[values(Update::Kfunc, Update::Bpf)] update: Update,
 ) {
-    require!(Feature::Root, Feature::Btf, feature_of(update));
-    let mut storage = MaybeUninit::uninit();
-    let mut prog = CsumProg::load(hook, update, &mut storage).expect("it loads");
-    for family in families() {
-        // COOKIE ACK: 50 bytes over IPv4, padded to Ethernet's 60.
-        let spec = Spec {
-            min_len: 80,
-            ..Spec::new(family.0, family.1, vec![11, 0, 0, 4])
-        };
-        for min_len in [60, 80] {
-            let before = Spec {
-                min_len,
-                ..spec.clone()
+    with_prog(hook, update, |prog| {
+        for family in families() {
+            // COOKIE ACK: 50 bytes over IPv4, padded to Ethernet's 60.
+            let spec = Spec {
+                min_len: 80,
+                ..Spec::new(family.0, family.1, vec![11, 0, 0, 4])
+            };
+            for min_len in [60, 80] {
+                let before = Spec {
+                    min_len,
+                    ..spec.clone()
+                }
+                .build()
+                .expect("it fits");
+                let wanted = with_word(&before, PORTS, 0x3c2c_1388);
+                expect(
+                    prog,
+                    &before,
+                    None,
+                    &[change(&before, PORTS, 0x3c2c_1388)],
+                    &wanted,
+                );
             }
-            .build()
-            .expect("it fits");
-            let wanted = with_word(&before, PORTS, 0x3c2c_1388);
-            expect(
-                &mut prog,
-                &before,
-                None,
-                &[change(&before, PORTS, 0x3c2c_1388)],
-                &wanted,
-            );
         }
-    }
+    });
 }
 
 #[rstest]
@@ -251,27 +254,26 @@ fn a_wrong_checksum_stays_exactly_as_wrong(
     #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
     #[values(Update::Kfunc, Update::Bpf)] update: Update,
 ) {
-    require!(Feature::Root, Feature::Btf, feature_of(update));
-    let mut storage = MaybeUninit::uninit();
-    let mut prog = CsumProg::load(hook, update, &mut storage).expect("it loads");
-    for family in families() {
-        for error in [1, 0x8000_0000, 0xdead_beef] {
-            let spec = Spec {
-                checksum: Stored::WrongBy(error),
-                ..spec(family, 200)
-            };
-            let before = spec.build().expect("it fits");
-            let wanted = with_word(&before, PORTS, 0x3c2c_1388);
-            assert_eq!(checksum::error(wanted.sctp()), error);
-            expect(
-                &mut prog,
-                &before,
-                None,
-                &[change(&before, PORTS, 0x3c2c_1388)],
-                &wanted,
-            );
+    with_prog(hook, update, |prog| {
+        for family in families() {
+            for error in [1, 0x8000_0000, 0xdead_beef] {
+                let spec = Spec {
+                    checksum: Stored::WrongBy(error),
+                    ..spec(family, 200)
+                };
+                let before = spec.build().expect("it fits");
+                let wanted = with_word(&before, PORTS, 0x3c2c_1388);
+                assert_eq!(checksum::error(wanted.sctp()), error);
+                expect(
+                    prog,
+                    &before,
+                    None,
+                    &[change(&before, PORTS, 0x3c2c_1388)],
+                    &wanted,
+                );
+            }
         }
-    }
+    });
 }
 
 #[rstest]
@@ -279,25 +281,24 @@ fn no_checksum_stays_no_checksum(
     #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
     #[values(Update::Kfunc, Update::Bpf)] update: Update,
 ) {
-    require!(Feature::Root, Feature::Btf, feature_of(update));
-    let mut storage = MaybeUninit::uninit();
-    let mut prog = CsumProg::load(hook, update, &mut storage).expect("it loads");
-    for family in families() {
-        let spec = Spec {
-            checksum: Stored::Absent,
-            ..spec(family, 200)
-        };
-        let before = spec.build().expect("it fits");
-        let mut wanted = before.clone();
-        wanted.set_word(PORTS, 0x3c2c_1388);
-        expect(
-            &mut prog,
-            &before,
-            None,
-            &[change(&before, PORTS, 0x3c2c_1388)],
-            &wanted,
-        );
-    }
+    with_prog(hook, update, |prog| {
+        for family in families() {
+            let spec = Spec {
+                checksum: Stored::Absent,
+                ..spec(family, 200)
+            };
+            let before = spec.build().expect("it fits");
+            let mut wanted = before.clone();
+            wanted.set_word(PORTS, 0x3c2c_1388);
+            expect(
+                prog,
+                &before,
+                None,
+                &[change(&before, PORTS, 0x3c2c_1388)],
+                &wanted,
+            );
+        }
+    });
 }
 
 /// Calls without a write: (offset, len) for a frame of `frame_len` bytes.
@@ -322,37 +323,36 @@ fn bad_arguments_get_einval_and_change_nothing(
     #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
     #[values(Update::Kfunc, Update::Bpf)] update: Update,
 ) {
-    require!(Feature::Root, Feature::Btf, feature_of(update));
-    let mut storage = MaybeUninit::uninit();
-    let mut prog = CsumProg::load(hook, update, &mut storage).expect("it loads");
-    for family in families() {
-        for len in [12, 200, 3000] {
-            let frame = spec(family, len).build().expect("it fits");
-            let arguments = bad_arguments(frame.sctp.start as u32, frame.bytes.len() as u32);
-            for (what, offset, len) in arguments {
-                let call = Change {
-                    write_at: None,
-                    offset,
-                    len,
-                    from: 1,
-                    to: 2,
-                };
-                let outcome = prog
-                    .run(&frame.bytes, None, &[call])
-                    .expect("the kernel runs it");
-                let wanted = Outcome {
-                    frame: frame.bytes.clone(),
-                    results: vec![-(Errno::EINVAL as i32)],
-                };
-                if outcome != wanted {
-                    fail(
-                        format!("{what}: {call:?} returned {:?}", outcome.results),
-                        &[&frame.bytes, &outcome.frame],
-                    );
+    with_prog(hook, update, |prog| {
+        for family in families() {
+            for len in [12, 200, 3000] {
+                let frame = spec(family, len).build().expect("it fits");
+                let arguments = bad_arguments(frame.sctp.start as u32, frame.bytes.len() as u32);
+                for (what, offset, len) in arguments {
+                    let call = Change {
+                        write_at: None,
+                        offset,
+                        len,
+                        from: 1,
+                        to: 2,
+                    };
+                    let outcome = prog
+                        .run(&frame.bytes, None, &[call])
+                        .expect("the kernel runs it");
+                    let wanted = Outcome {
+                        frame: frame.bytes.clone(),
+                        results: vec![-(Errno::EINVAL as i32)],
+                    };
+                    if outcome != wanted {
+                        fail(
+                            format!("{what}: {call:?} returned {:?}", outcome.results),
+                            &[&frame.bytes, &outcome.frame],
+                        );
+                    }
                 }
             }
         }
-    }
+    });
 }
 
 #[rstest]
@@ -360,33 +360,27 @@ fn more_than_an_ip_packet_holds_is_a_bad_argument_too(
     #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
     #[values(Update::Kfunc, Update::Bpf)] update: Update,
 ) {
-    require!(
-        Feature::Root,
-        Feature::Btf,
-        feature_of(update),
-        Feature::SplitTestRun
-    );
-    let mut storage = MaybeUninit::uninit();
-    let mut prog = CsumProg::load(hook, update, &mut storage).expect("it loads");
-    let spec = Spec {
-        min_len: 66_000,
-        ..spec(families()[0], 65_000)
-    };
-    let frame = spec.build().expect("it fits");
-    let offset = frame.sctp.start as u32;
-    let call = |len| Change {
-        write_at: None,
-        offset,
-        len,
-        from: 1,
-        to: 1,
-    };
-    let outcome = prog.run(&frame.bytes, None, &[call(0xffff), call(0x1_0000)]);
-    let wanted = Outcome {
-        frame: frame.bytes,
-        results: vec![0, -(Errno::EINVAL as i32)],
-    };
-    assert_eq!(outcome.expect("the kernel runs it"), wanted);
+    with_prog_for_pieces(hook, update, |prog| {
+        let spec = Spec {
+            min_len: 66_000,
+            ..spec(families()[0], 65_000)
+        };
+        let frame = spec.build().expect("it fits");
+        let offset = frame.sctp.start as u32;
+        let call = |len| Change {
+            write_at: None,
+            offset,
+            len,
+            from: 1,
+            to: 1,
+        };
+        let outcome = prog.run(&frame.bytes, None, &[call(0xffff), call(0x1_0000)]);
+        let wanted = Outcome {
+            frame: frame.bytes,
+            results: vec![0, -(Errno::EINVAL as i32)],
+        };
+        assert_eq!(outcome.expect("the kernel runs it"), wanted);
+    });
 }
 
 /// A random frame and random changes of words anywhere in its SCTP packet but in the checksum.
@@ -426,13 +420,12 @@ fn incremental_equals_full_for_100_000_random_words(
     #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
     #[values(Update::Kfunc, Update::Bpf)] update: Update,
 ) {
-    require!(Feature::Root, Feature::Btf, feature_of(update));
-    let mut storage = MaybeUninit::uninit();
-    let mut prog = CsumProg::load(hook, update, &mut storage).expect("it loads");
-    let mut rng = SmallRng::seed_from_u64(0x5c79);
-    for _ in 0..100_000usize.div_ceil(MAX_CHANGES) {
-        let len = rng.random_range(12..=1500);
-        let (before, after, changes) = random_case(&mut rng, len);
-        expect(&mut prog, &before, None, &changes, &after);
-    }
+    with_prog(hook, update, |prog| {
+        let mut rng = SmallRng::seed_from_u64(0x5c79);
+        for _ in 0..100_000usize.div_ceil(MAX_CHANGES) {
+            let len = rng.random_range(12..=1500);
+            let (before, after, changes) = random_case(&mut rng, len);
+            expect(prog, &before, None, &changes, &after);
+        }
+    });
 }
