@@ -3,6 +3,7 @@
 #ifndef __ADDR_H
 #define __ADDR_H
 
+#include <stdbool.h>
 #include <linux/types.h>
 #include <bpf/bpf_endian.h>
 
@@ -23,6 +24,11 @@ static __always_inline void map_ipv4(struct ip_addr *to, __be32 addr)
 	to->word[1] = 0;
 	to->word[2] = bpf_htonl(0xffff);
 	to->word[3] = addr;
+}
+
+static __always_inline bool is_mapped_ipv4(const struct ip_addr *addr)
+{
+	return !addr->word[0] && !addr->word[1] && addr->word[2] == bpf_htonl(0xffff);
 }
 
 #endif /* __ADDR_H */

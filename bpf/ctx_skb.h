@@ -20,6 +20,9 @@ typedef struct __sk_buff ctx_t;
 #define CTX_PASS	TC_ACT_UNSPEC
 #define CTX_DROP	TC_ACT_SHOT
 
+/* Why a header within bounds can't be read: it lies in memory of the device. */
+#define CTX_LOAD_ERROR	(-ENOMEM)
+
 /* Since 7.x with the series in kernel-patches/. */
 extern int bpf_sctp_csum_update(struct __sk_buff *skb, __u32 offset, __u32 len,
 				__be32 from, __be32 to) __ksym __weak;

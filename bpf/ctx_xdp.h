@@ -14,6 +14,9 @@ typedef struct xdp_md ctx_t;
 #define CTX_PASS	XDP_PASS
 #define CTX_DROP	XDP_DROP
 
+/* Why a header within bounds can't be read: it is beyond the 64 KiB that XDP can address. */
+#define CTX_LOAD_ERROR	(-EINVAL)
+
 /* Since 7.x with the series in kernel-patches/. */
 extern int bpf_xdp_sctp_csum_update(struct xdp_md *xdp, __u32 offset, __u32 len,
 				    __be32 from, __be32 to) __ksym __weak;

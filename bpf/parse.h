@@ -114,13 +114,16 @@ static __always_inline __u32 ipv6_ext_len(__u8 nexthdr, __u8 hdrlen)
 	case IPPROTO_ROUTING:
 	case IPPROTO_DSTOPTS:
 		return (hdrlen + 1) * 8;
-	case IPPROTO_AH:
-		return (hdrlen + 2) * 4;
 	case IPPROTO_FRAGMENT:
 		return sizeof(struct ipv6_frag_hdr);
 	default:
 		return 0;
 	}
+}
+
+static __always_inline bool may_lead_to_sctp(__u8 nexthdr)
+{
+	return nexthdr == IPPROTO_SCTP || ipv6_ext_len(nexthdr, 0);
 }
 
 /* Walk the extension headers up to SCTP, which starts at *offset then. */
@@ -141,7 +144,7 @@ static __always_inline enum parse_result parse_ipv6_ext(ctx_t *ctx, __u8 nexthdr
 			return PARSE_TRUNCATED;
 		len = ipv6_ext_len(nexthdr, ext.reserved);
 		if (nexthdr == IPPROTO_FRAGMENT && ext.frag_off & bpf_htons(IP6_MF_OFFSET))
-			return ext.nexthdr == IPPROTO_SCTP ? PARSE_FRAGMENT : PARSE_OTHER;
+			return may_lead_to_sctp(ext.nexthdr) ? PARSE_FRAGMENT : PARSE_OTHER;
 		nexthdr = ext.nexthdr;
 		*offset += len;
 	}
@@ -160,6 +163,9 @@ static __always_inline enum parse_result parse_ipv6(ctx_t *ctx, struct packet *p
 	__builtin_memcpy(&pkt->saddr, &ip.saddr, sizeof(pkt->saddr));
 	__builtin_memcpy(&pkt->daddr, &ip.daddr, sizeof(pkt->daddr));
 	pkt->sctp_offset = pkt->ip_offset + sizeof(ip);
+	/* On the wire these are nobody's addresses, and here they would pass for IPv4. */
+	if (is_mapped_ipv4(&pkt->saddr) || is_mapped_ipv4(&pkt->daddr))
+		return PARSE_OTHER;
 
 	result = parse_ipv6_ext(ctx, ip.nexthdr, &pkt->sctp_offset);
 	if (result != PARSE_SCTP)

@@ -58,7 +58,7 @@ static __noinline int sctp_csum_update_bpf(ctx_t *ctx, __u32 offset, __u32 len,
 	if (ctx_sctp_csum_offloaded(ctx, offset))
 		return 0;
 	if (ctx_load(ctx, offset + SCTP_CSUM_OFFSET, &old, sizeof(old)))
-		return -EINVAL;
+		return CTX_LOAD_ERROR;
 
 	if (old) {
 		new = old ^ wire_le32(crc32c_shift(wire_le32(from ^ to), len));

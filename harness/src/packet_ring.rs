@@ -173,7 +173,7 @@ impl PacketRing {
         Ok(true)
     }
 
-    /// Packets that found no room in the ring.
+    /// Packets that found no room in the ring since this was asked last.
     ///
     /// # Errors
     /// If the kernel does not say.

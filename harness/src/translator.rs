@@ -99,17 +99,38 @@ fn endpoint_key(addr: SocketAddr) -> endpoint {
     }
 }
 
-/// A struct of the BPF headers that consists of integers without padding between them.
-trait MapBytes: Copy {
+fn check_family(vip: SocketAddr, backend: SocketAddr) -> Result<()> {
+    if vip.is_ipv4() != backend.is_ipv4() {
+        return Err(Error::Packet(format!(
+            "{vip} and {backend} are of two families"
+        )));
+    }
+    for addr in [vip, backend] {
+        if addr.ip().to_canonical() != addr.ip() {
+            return Err(Error::Packet(format!(
+                "{addr} is an IPv4 address: write it as one"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A struct of the BPF headers, as the bytes of a map's key or value.
+///
+/// # Safety
+/// The type consists of integers, without padding between or behind them.
+unsafe trait MapBytes: Copy {
     fn bytes(&self) -> &[u8] {
-        // SAFETY: the implementors are plain integers without padding, so all bytes are
-        // initialized, and they live as long as the reference.
+        // SAFETY: by the trait's promise all bytes are initialized, and they live as long as the
+        // reference.
         unsafe { std::slice::from_raw_parts((&raw const *self).cast(), size_of::<Self>()) }
     }
 }
 
-impl MapBytes for endpoint {}
-impl MapBytes for ip_addr {}
+// SAFETY: 16 bytes of address, 2 of port, 2 of explicit padding, aligned to 4.
+unsafe impl MapBytes for endpoint {}
+// SAFETY: four words.
+unsafe impl MapBytes for ip_addr {}
 
 impl<'obj> Translator<'obj> {
     /// Loads the program into `storage`, which must outlive it.
@@ -152,13 +173,10 @@ impl<'obj> Translator<'obj> {
     /// Translates `vip` to `backend`, and `backend` back to `vip`.
     ///
     /// # Errors
-    /// If they are of two families, or the maps are full; no translation is left half written.
+    /// If they are of two families, or are IPv4 written as IPv6, if either has a rule already, or
+    /// if the maps are full. No translation is left half written.
     pub fn add_rule(&self, vip: SocketAddr, backend: SocketAddr) -> Result<()> {
-        if vip.is_ipv4() != backend.is_ipv4() {
-            return Err(Error::Packet(format!(
-                "{vip} and {backend} are of two families"
-            )));
-        }
+        check_family(vip, backend)?;
         let maps = &self.skel.maps;
         let doing = || format!("add the rule {vip} to {backend}");
         for addr in [vip.ip(), backend.ip()] {
@@ -167,12 +185,13 @@ impl<'obj> Translator<'obj> {
                 .bpf(doing)?;
         }
         let (vip_key, backend_key) = (endpoint_key(vip), endpoint_key(backend));
+        let new = MapFlags::NO_EXIST;
         maps.to_client
-            .update(backend_key.bytes(), vip_key.bytes(), MapFlags::ANY)
+            .update(backend_key.bytes(), vip_key.bytes(), new)
             .bpf(doing)?;
         let added = maps
             .to_backend
-            .update(vip_key.bytes(), backend_key.bytes(), MapFlags::ANY);
+            .update(vip_key.bytes(), backend_key.bytes(), new);
         if added.is_err() {
             maps.to_client.delete(backend_key.bytes()).bpf(doing)?;
         }

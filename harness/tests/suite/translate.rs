@@ -233,6 +233,78 @@ fn fragments_of_ours_are_refused() {
 }
 
 #[test]
+fn a_fragment_is_known_through_the_headers_behind_it() {
+    require!(Feature::Root, Feature::Btf);
+    let Parties {
+        client,
+        vip,
+        stranger,
+        ..
+    } = parties(true);
+    // What the fragment header announces: destination options, which SCTP may follow.
+    let fragment = |dest| {
+        let mut frame = ipv6_fragment(client, dest, 0x0001).bytes;
+        frame[54] = 60;
+        frame
+    };
+    with_translator(|translator| {
+        expect_dropped(translator, &fragment(vip), "the first", |stats| {
+            stats.drop_fragment
+        });
+        expect_unchanged(translator, &fragment(stranger), "the first");
+    });
+}
+
+#[test]
+fn ipv4_written_as_ipv6_is_not_taken_for_ipv4() {
+    require!(Feature::Root, Feature::Btf);
+    let (v4, v6) = (parties(false), parties(true));
+    let mapped = |addr: SocketAddr| match addr {
+        SocketAddr::V4(addr) => SocketAddr::from((addr.ip().to_ipv6_mapped(), addr.port())),
+        SocketAddr::V6(_) => addr,
+    };
+    with_translator(|translator| {
+        let frame = init(v6.client, mapped(v4.vip)).build().expect("it fits");
+        expect_unchanged(translator, &frame.bytes, "a mapped destination");
+        let frame = init(mapped(v4.backend), v6.client)
+            .build()
+            .expect("it fits");
+        expect_unchanged(translator, &frame.bytes, "a mapped source");
+        translator
+            .add_rule(mapped(v4.client), v6.stranger)
+            .expect_err("a mapped VIP");
+        translator
+            .add_rule(v4.client, v6.stranger)
+            .expect_err("two families");
+    });
+}
+
+#[test]
+fn a_rule_that_clashes_with_another_changes_nothing() {
+    require!(Feature::Root, Feature::Btf);
+    let Parties {
+        client,
+        vip,
+        backend,
+        stranger,
+    } = parties(false);
+    with_translator(|translator| {
+        translator
+            .add_rule(stranger, backend)
+            .expect_err("the backend has a VIP");
+        translator
+            .add_rule(vip, stranger)
+            .expect_err("the VIP has a backend");
+        expect_translated(translator, &init(client, vip), &init(client, backend));
+        expect_translated(translator, &init(backend, client), &init(vip, client));
+        for (source, dest) in [(client, stranger), (stranger, client)] {
+            let frame = init(source, dest).build().expect("it fits");
+            expect_unchanged(translator, &frame.bytes, "the refused rule's");
+        }
+    });
+}
+
+#[test]
 fn a_fragment_that_is_the_whole_packet_is_translated() {
     require!(Feature::Root, Feature::Btf);
     let Parties {
