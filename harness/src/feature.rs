@@ -45,7 +45,7 @@ impl Missing {
             }
             Feature::Sctp => {
                 "the kernel has no SCTP sockets: load the sctp module, build it with \
-                 CONFIG_IP_SCTP, or run this in the VM (scripts/test)"
+                 CONFIG_IP_SCTP, or run this in the VM (scripts/demo, scripts/test)"
             }
         }
     }
