@@ -23,7 +23,7 @@ struct Args {
     /// MiB of payload each way.
     #[arg(long, default_value_t = 16)]
     mib: usize,
-    /// The kind of update that `auto` must come out as on this kernel.
+    /// The kind of update that this kernel should bring about; fail if it is another.
     #[arg(long, value_parser = ["kfunc", "pure BPF"])]
     expect: Option<String>,
 }
