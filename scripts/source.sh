@@ -5,7 +5,7 @@
 #
 # The caller's options: base, the folder of kernel-patches whose series is meant, and tree, the user's
 # checkout to use, or empty. find_source sets src, the folder of a source in the cache, and id, which
-# names its content; the repository is $src/linux, with refs/base.
+# names its content; the repository is $src/linux, with refs/base. The source for v7.3-NAME is that of v7.3.
 
 # shellcheck disable=SC2034,SC2154 # from lib.sh, and for those who source this
 base=v7.3
@@ -87,7 +87,7 @@ import_source() {
 }
 
 fetch_source() {
-    local download=$src/download
+    local download=$src/download base=${base%%-*}
     need_space "$cache" 6 "the kernel's source and build"
     rm -rf "$src/linux" "$download"
     mkdir -p "$download"
@@ -137,28 +137,44 @@ check_tree() {
 
 known_bases() { basename -a "$repo"/kernel-patches/v* | paste -sd " "; }
 
-# Sets patches.
+# Sets patches; and below, the patches of the series that its file "after" names, on which it stands.
 find_patches() {
+    local series others=() file=$repo/kernel-patches/$base/after
+    [[ ! -f $file ]] || read -ra others <"$file"
     shopt -s nullglob
     patches=("$repo/kernel-patches/$base"/[0-9]*.patch)
+    below=()
+    for series in "${others[@]}"; do
+        below+=("$repo/kernel-patches/$series"/[0-9]*.patch)
+    done
     shopt -u nullglob
     ((${#patches[@]})) || die "there is no series for $base, only for: $(known_bases); --unpatched does without one"
 }
 
 # In a work tree of its own without files, so that no file of the build's is written twice.
-apply_series() { # REF
+apply_series() { # REF ON PATCH…
     local work=$src/apply
     rm -rf "$work"
-    kgit worktree prune && kgit worktree add -q --no-checkout --detach "$work" refs/base &&
-        kgit -C "$work" read-tree HEAD && kgit -C "$work" am "${patches[@]}" &&
+    kgit worktree prune && kgit worktree add -q --no-checkout --detach "$work" "$2" &&
+        kgit -C "$work" read-tree HEAD && kgit -C "$work" am "${@:3}" &&
         kgit update-ref "$1" "$(kgit -C "$work" rev-parse HEAD)" && kgit worktree remove -f "$work"
 }
 
-# Sets ref to the series on the source.
-find_series() {
-    ref=refs/series/$(cat <(kgit rev-parse refs/base) "${patches[@]}" | hash_of)
+# Sets ref to these patches on a commit.
+find_applied() { # ON PATCH…
+    ref=refs/series/$(cat <(kgit rev-parse "$1") "${@:2}" | hash_of)
     kgit rev-parse -q --verify "$ref" >/dev/null ||
-        run_step "applying the ${#patches[@]} patches of kernel-patches/$base" kernel-series apply_series "$ref"
+        run_step "applying $(($# - 1)) patches" kernel-series apply_series "$ref" "$@"
+}
+
+# Sets ref to the series on the source, and start to what it stands on.
+find_series() {
+    start=refs/base
+    if ((${#below[@]})); then
+        find_applied "$start" "${below[@]}"
+        start=$ref
+    fi
+    find_applied "$start" "${patches[@]}"
 }
 
 # ---- All together
@@ -177,7 +193,7 @@ find_source() {
         src=$cache/source/tree-$(hash_of <<<"$tree")
         id=$commit
     else
-        src=$cache/source/$base
+        src=$cache/source/${base%%-*}
         [[ -f $src/id ]] || lock_source
         [[ -f $src/id ]] || fetch_source
         id=$(<"$src/id")
@@ -220,6 +236,7 @@ apply_to_tree() { # GIT-AM-OPTION…
         git checkout-index -q -u -z --stdin)
     if ! git -C "$work" am -3 "$@" "${patches[@]}" >"$log" 2>&1; then
         tail -n 20 "$log" | sed 's/^/    /' >&2
+        ((${#below[@]} == 0)) || say "this series stands on others, which must be in the tree before: $(<"$repo/kernel-patches/$base/after")"
         die "the series in kernel-patches/$base does not apply to $tree, which is as it was; the whole log is $log"
     fi
     applied=$(git -C "$work" rev-parse HEAD)
