@@ -29,6 +29,8 @@ bad_usage() {
 
 have() { command -v "$1" >/dev/null; }
 
+newest_clang() { compgen -c clang- | grep -x 'clang-[0-9]*' | sort -V | tail -n 1; }
+
 hash_of() { sha256sum | cut -c1-16; }
 
 # need_space DIR GIB WHAT: DIR need not exist yet

@@ -174,14 +174,14 @@ find_applied() { # ON PATCH…
         run_step "applying $(($# - 1)) patches" kernel-series apply_series "$ref" "$@"
 }
 
-# Sets ref to the series on the source, and start to what it stands on.
+# Sets ref to the series on the source, and onto to what it stands on.
 find_series() {
-    start=refs/base
+    onto=refs/base
     if ((${#below[@]})); then
-        find_applied "$start" "${below[@]}"
-        start=$ref
+        find_applied "$onto" "${below[@]}"
+        onto=$ref
     fi
-    find_applied "$start" "${patches[@]}"
+    find_applied "$onto" "${patches[@]}"
 }
 
 # ---- All together
