@@ -151,12 +151,19 @@ find_patches() {
     ((${#patches[@]})) || die "there is no series for $base, only for: $(known_bases); --unpatched does without one"
 }
 
-# In a work tree of its own without files, so that no file of the build's is written twice.
+# Only the files that patches are about, because a whole kernel takes long; git am -3 has to find them there.
+check_out_patched() { # WORK-TREE PATCH…
+    (cd "$1" && git apply --numstat "${@:2}" | cut -f3 | sort -u | xargs git ls-files -z -- |
+        git checkout-index -q -u -z --stdin)
+}
+
+# In a work tree of its own, so that no file of the build's is written twice. With -3, because series that
+# were made side by side may touch neighbouring lines.
 apply_series() { # REF ON PATCH…
     local work=$src/apply
     rm -rf "$work"
     kgit worktree prune && kgit worktree add -q --no-checkout --detach "$work" "$2" &&
-        kgit -C "$work" read-tree HEAD && kgit -C "$work" am "${@:3}" &&
+        kgit -C "$work" read-tree HEAD && check_out_patched "$work" "${@:3}" && kgit -C "$work" am -3 "${@:3}" &&
         kgit update-ref "$1" "$(kgit -C "$work" rev-parse HEAD)" && kgit worktree remove -f "$work"
 }
 
@@ -231,9 +238,7 @@ apply_to_tree() { # GIT-AM-OPTION…
     trap "git -C '$tree' worktree remove -f '$work' 2>/dev/null || true; rm -rf '$work'" EXIT
     git -C "$tree" worktree add -q --no-checkout --detach "$work" HEAD
     git -C "$work" read-tree HEAD
-    # Only these files, because a whole kernel takes long; -3 has to find them there.
-    git apply --numstat "${patches[@]}" | cut -f3 | sort -u | (cd "$work" && xargs git ls-files -z -- |
-        git checkout-index -q -u -z --stdin)
+    check_out_patched "$work" "${patches[@]}"
     if ! git -C "$work" am -3 "$@" "${patches[@]}" >"$log" 2>&1; then
         tail -n 20 "$log" | sed 's/^/    /' >&2
         ((${#below[@]} == 0)) || say "this series stands on others, which must be in the tree before: $(<"$repo/kernel-patches/$base/after")"
