@@ -11,8 +11,12 @@
 base=v7.3
 tree=
 
-suites=(trixie-backports trixie forky sid) # where Debian has linux-source, or had it
-declare -A tarballs=([v7.3]=https://cdn.kernel.org/pub/linux/kernel/v7.x/linux-7.3.4.tar.xz)
+# Where Debian has linux-source, or had it; of a version that is still maintained the newest is in -security.
+suites=(bookworm-security trixie-security trixie-backports trixie forky sid bookworm-backports)
+declare -A tarballs=(
+    [v7.3]=https://cdn.kernel.org/pub/linux/kernel/v7.x/linux-7.3.4.tar.xz
+    [v6.12]=https://cdn.kernel.org/pub/linux/kernel/v6.x/linux-6.12.117.tar.xz
+)
 
 # Git for the cache, which must not depend on the user's settings, hooks and name.
 kgit() {
@@ -24,11 +28,11 @@ kgit() {
 
 # ---- Where the source comes from. Each way gives $src/linux, a git repository, and $src/id, its identity.
 
-# Debian's mirror, as this machine's apt knows it.
-debian_mirrors() {
+# Debian's mirrors, as this machine's apt knows them; -security has its own.
+debian_mirrors() { # SUITE
     # shellcheck disable=SC2016 # apt expands these
     apt-get indextargets --format '$(SITE) $(RELEASE)' 'Created-By: Packages' 'Component: main' |
-        awk '$2 !~ /-security/ { print $1 }' | sort -u
+        awk -v suite="$1" '($2 ~ /-security/) == (suite ~ /-security/) { print $1 }' | sort -u
 }
 
 # apt with a state of its own below DIR: this machine's stays as it is, and root is not needed.
@@ -52,8 +56,8 @@ private_apt() { # DIR MIRROR SUITE
 download_debian() { # DIR PACKAGE
     local mirror suite version
     cd "$1" || return
-    for mirror in $(debian_mirrors); do
-        for suite in "${suites[@]}"; do
+    for suite in "${suites[@]}"; do
+        for mirror in $(debian_mirrors "$suite"); do
             private_apt "$1" "$mirror" "$suite"
             apt-get -c apt.conf -q update || continue
             for version in $(apt-cache -c apt.conf madison "$2" | awk '{ print $3 }'); do
