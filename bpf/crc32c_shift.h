@@ -45,8 +45,12 @@ static __always_inline __u32 crc32c_mulx(__u32 a, __u32 b)
 /* Return what the CRC register @crc becomes after @len zero bytes, @len < 64 KiB. */
 static __noinline __u32 crc32c_shift(__u32 crc, __u32 len)
 {
+	__u32 high = len >> 8;
+
+	/* The compiler may know that the mask below changes nothing; the verifier of 6.12 does not. */
+	asm volatile("" : "+r"(high));
 	crc = crc32c_mulx(crc, crc32c_shift_lo[len & 0xff]);
-	return crc32c_mulx(crc, crc32c_shift_hi[len >> 8 & 0xff]);
+	return crc32c_mulx(crc, crc32c_shift_hi[high & 0xff]);
 }
 
 #endif /* __CRC32C_SHIFT_H */
