@@ -13,6 +13,7 @@ pub mod csum_prog;
 pub mod error;
 pub mod feature;
 pub mod lab;
+pub mod lb;
 pub mod netns;
 pub mod packet;
 pub mod packet_ring;
