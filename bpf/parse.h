@@ -46,15 +46,16 @@ struct packet {
 	struct ip_addr saddr;
 	struct ip_addr daddr;
 	__u32 ip_offset;
-	__u32 sctp_offset;
-	__u32 sctp_len;		/* by the IP header, without padding */
+	__u32 l4_offset;
+	__u32 l4_len;		/* by the IP header, without padding */
 	struct sctp_common_header sctp;
 	bool ipv6;
 };
 
-/* What came out: SCTP in full, not SCTP at all, or SCTP that can't be had whole. */
+/* What came out: SCTP or ICMP in full, neither, or SCTP that can't be had whole. */
 enum parse_result {
 	PARSE_SCTP,
+	PARSE_ICMP,		/* of the family of the packet: all but the SCTP header is known */
 	PARSE_OTHER,
 	PARSE_FRAGMENT,		/* addresses are known */
 	PARSE_TRUNCATED,	/* addresses are known */
@@ -89,21 +90,21 @@ static __always_inline enum parse_result parse_ipv4(ctx_t *ctx, struct packet *p
 	struct iphdr ip;
 
 	if (ctx_load(ctx, pkt->ip_offset, &ip, sizeof(ip)) || ip.version != 4 ||
-	    ip.protocol != IPPROTO_SCTP)
+	    (ip.protocol != IPPROTO_SCTP && ip.protocol != IPPROTO_ICMP))
 		return PARSE_OTHER;
 	map_ipv4(&pkt->saddr, ip.saddr);
 	map_ipv4(&pkt->daddr, ip.daddr);
 	if (ip.frag_off & bpf_htons(IP_MF | IP_OFFSET))
-		return PARSE_FRAGMENT;
+		return ip.protocol == IPPROTO_SCTP ? PARSE_FRAGMENT : PARSE_OTHER;
 
 	header_len = ip.ihl * 4;
 	len = bpf_ntohs(ip.tot_len);
 	if (header_len < sizeof(ip) || len < header_len ||
 	    pkt->ip_offset + len > ctx_len(ctx))
-		return PARSE_TRUNCATED;
-	pkt->sctp_offset = pkt->ip_offset + header_len;
-	pkt->sctp_len = len - header_len;
-	return PARSE_SCTP;
+		return ip.protocol == IPPROTO_SCTP ? PARSE_TRUNCATED : PARSE_OTHER;
+	pkt->l4_offset = pkt->ip_offset + header_len;
+	pkt->l4_len = len - header_len;
+	return ip.protocol == IPPROTO_SCTP ? PARSE_SCTP : PARSE_ICMP;
 }
 
 /* Length in bytes of the extension header @nexthdr, or 0 if it is none to skip. */
@@ -126,7 +127,7 @@ static __always_inline bool may_lead_to_sctp(__u8 nexthdr)
 	return nexthdr == IPPROTO_SCTP || ipv6_ext_len(nexthdr, 0);
 }
 
-/* Walk the extension headers up to SCTP, which starts at *offset then. */
+/* Walk the extension headers up to SCTP or ICMP, which starts at *offset then. */
 static __always_inline enum parse_result parse_ipv6_ext(ctx_t *ctx, __u8 nexthdr, __u32 *offset)
 {
 	struct ipv6_frag_hdr ext;
@@ -136,6 +137,8 @@ static __always_inline enum parse_result parse_ipv6_ext(ctx_t *ctx, __u8 nexthdr
 	for (i = 0; i <= MAX_IPV6_EXT_HEADERS; i++) {
 		if (nexthdr == IPPROTO_SCTP)
 			return PARSE_SCTP;
+		if (nexthdr == IPPROTO_ICMPV6)
+			return PARSE_ICMP;
 		/* Each of them is at least as long as the fragment header. */
 		len = ipv6_ext_len(nexthdr, 0);
 		if (!len)
@@ -162,20 +165,20 @@ static __always_inline enum parse_result parse_ipv6(ctx_t *ctx, struct packet *p
 	pkt->ipv6 = true;
 	__builtin_memcpy(&pkt->saddr, &ip.saddr, sizeof(pkt->saddr));
 	__builtin_memcpy(&pkt->daddr, &ip.daddr, sizeof(pkt->daddr));
-	pkt->sctp_offset = pkt->ip_offset + sizeof(ip);
+	pkt->l4_offset = pkt->ip_offset + sizeof(ip);
 	/* On the wire these are nobody's addresses, and here they would pass for IPv4. */
 	if (is_mapped_ipv4(&pkt->saddr) || is_mapped_ipv4(&pkt->daddr))
 		return PARSE_OTHER;
 
-	result = parse_ipv6_ext(ctx, ip.nexthdr, &pkt->sctp_offset);
-	if (result != PARSE_SCTP)
+	result = parse_ipv6_ext(ctx, ip.nexthdr, &pkt->l4_offset);
+	if (result != PARSE_SCTP && result != PARSE_ICMP)
 		return result;
 
 	end = pkt->ip_offset + sizeof(ip) + bpf_ntohs(ip.payload_len);
-	if (pkt->sctp_offset > end || end > ctx_len(ctx))
-		return PARSE_TRUNCATED;
-	pkt->sctp_len = end - pkt->sctp_offset;
-	return PARSE_SCTP;
+	if (pkt->l4_offset > end || end > ctx_len(ctx))
+		return result == PARSE_SCTP ? PARSE_TRUNCATED : PARSE_OTHER;
+	pkt->l4_len = end - pkt->l4_offset;
+	return result;
 }
 
 static __always_inline enum parse_result parse_packet(ctx_t *ctx, struct packet *pkt)
@@ -192,8 +195,8 @@ static __always_inline enum parse_result parse_packet(ctx_t *ctx, struct packet 
 	if (result != PARSE_SCTP)
 		return result;
 
-	if (pkt->sctp_len < sizeof(pkt->sctp) ||
-	    ctx_load(ctx, pkt->sctp_offset, &pkt->sctp, sizeof(pkt->sctp)))
+	if (pkt->l4_len < sizeof(pkt->sctp) ||
+	    ctx_load(ctx, pkt->l4_offset, &pkt->sctp, sizeof(pkt->sctp)))
 		return PARSE_TRUNCATED;
 	return PARSE_SCTP;
 }

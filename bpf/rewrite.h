@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Give a packet another source or destination. For tc; include ctx_skb.h first. */
+/* Give a packet another source or destination. Include ctx_skb.h or ctx_xdp.h first. */
 #ifndef __REWRITE_H
 #define __REWRITE_H
 
 #include <stddef.h>
 
+#include "csum.h"
 #include "parse.h"
 
 static __always_inline int rewrite_ipv4_addr(ctx_t *ctx, __u32 ip_offset, __u32 field,
 					     __be32 from, __be32 to)
 {
-	__u32 csum = ip_offset + offsetof(struct iphdr, check);
+	__u32 change = csum_change(0, &from, &to, sizeof(to));
 
-	return bpf_l3_csum_replace(ctx, csum, from, to, sizeof(to)) ?:
+	return csum_apply(ctx, ip_offset + offsetof(struct iphdr, check), change) ?:
 	       ctx_store(ctx, ip_offset + field, &to, sizeof(to));
 }
 

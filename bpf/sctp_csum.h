@@ -26,10 +26,9 @@
 #ifndef __SCTP_CSUM_H
 #define __SCTP_CSUM_H
 
-#include "crc32c_shift.h"
+#include <linux/errno.h>
 
-#define EINVAL 22
-#define ENOMEM 12
+#include "crc32c_shift.h"
 
 #define SCTP_COMMON_HEADER_LEN 12
 #define SCTP_CSUM_OFFSET 8

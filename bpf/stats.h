@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What happened to packets, counted by name. User space reads the names by BTF. */
+/* What the static translator counts. */
 #ifndef __STATS_H
 #define __STATS_H
 
@@ -17,23 +17,6 @@ enum stat {
 	STAT_MAX,
 };
 
-/* A variable of this type, so that its names come to user space. */
-const volatile enum stat nr_stats = STAT_MAX;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, STAT_MAX);
-	__type(key, __u32);
-	__type(value, __u64);
-} stats SEC(".maps");
-
-static __always_inline void count(enum stat stat)
-{
-	__u32 key = stat;
-	__u64 *counter = bpf_map_lookup_elem(&stats, &key);
-
-	if (counter)
-		(*counter)++;
-}
+#include "counters.h"
 
 #endif /* __STATS_H */

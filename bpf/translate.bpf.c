@@ -35,10 +35,10 @@ static __always_inline int update_csum(ctx_t *ctx, struct packet *pkt, __be32 fr
 	}
 	if (csum_mode == CSUM_AUTO && sctp_csum_have_kfunc()) {
 		count(STAT_CSUM_KFUNC);
-		return sctp_csum_update(ctx, pkt->sctp_offset, pkt->sctp_len, from, to);
+		return sctp_csum_update(ctx, pkt->l4_offset, pkt->l4_len, from, to);
 	}
 	count(STAT_CSUM_BPF);
-	return sctp_csum_update_bpf(ctx, pkt->sctp_offset, pkt->sctp_len, from, to);
+	return sctp_csum_update_bpf(ctx, pkt->l4_offset, pkt->l4_len, from, to);
 }
 
 /* Both ports are one word, so one update does for either or both. */
@@ -54,7 +54,7 @@ static __always_inline int set_ports(ctx_t *ctx, struct packet *pkt, __be16 sour
 
 	if (from == to)
 		return CTX_PASS;
-	if (ctx_store(ctx, pkt->sctp_offset, &to, sizeof(to)))
+	if (ctx_store(ctx, pkt->l4_offset, &to, sizeof(to)))
 		return drop(STAT_DROP_REWRITE_FAILED);
 	if (update_csum(ctx, pkt, from, to))
 		return drop(STAT_DROP_CSUM_FAILED);

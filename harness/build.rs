@@ -80,6 +80,7 @@ fn main() -> Result<()> {
             .replace(".bpf.c", "");
         SkeletonBuilder::new()
             .source(&source)
+            .obj(out.join(format!("{name}.bpf.o")))
             .clang(&clang)
             .clang_args(&args)
             .build_and_generate(out.join(format!("{name}.skel.rs")))

@@ -36,6 +36,19 @@ pub enum Error {
     /// A packet that cannot be built or is not what it should be.
     #[error("packet: {0}")]
     Packet(String),
+    /// More is wanted than a map has room for.
+    #[error(
+        "{wanted} {what}, but there is room for {room}: attach with larger maps (sctp-lb attach \
+         --help), after sctp-lb detach --all"
+    )]
+    Full {
+        /// What there are too many of.
+        what: String,
+        /// How many are wanted.
+        wanted: usize,
+        /// How many there can be.
+        room: usize,
+    },
     /// An association did not come about, or broke.
     #[error("association: {0}")]
     Association(String),

@@ -8,12 +8,14 @@
 
 pub mod capture;
 pub mod checksum;
+pub mod chunk;
 pub mod crc_tables;
 pub mod csum_prog;
 pub mod error;
 pub mod feature;
 pub mod lab;
 pub mod lb;
+mod map_bytes;
 pub mod netns;
 pub mod packet;
 pub mod packet_ring;

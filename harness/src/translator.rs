@@ -11,6 +11,7 @@ use libbpf_rs::{MapCore, MapFlags, OpenObject, ProgramInput};
 use crate::error::{BpfDoing, Error, Result};
 use crate::feature::Feature;
 use crate::lab::{Lab, TRANSLATOR_DEVS};
+use crate::map_bytes::{MapBytes, words};
 use crate::skel::translate::types::{csum_mode, endpoint, ip_addr, stat};
 use crate::skel::translate::{TranslateSkel, TranslateSkelBuilder};
 use crate::tcx;
@@ -80,15 +81,7 @@ impl std::fmt::Debug for Translator<'_> {
 }
 
 fn addr_key(addr: IpAddr) -> ip_addr {
-    let octets = match addr {
-        IpAddr::V4(addr) => addr.to_ipv6_mapped().octets(),
-        IpAddr::V6(addr) => addr.octets(),
-    };
-    let mut word = [0; 4];
-    for (word, octets) in word.iter_mut().zip(octets.chunks_exact(4)) {
-        *word = u32::from_ne_bytes([octets[0], octets[1], octets[2], octets[3]]);
-    }
-    ip_addr { word }
+    ip_addr { word: words(addr) }
 }
 
 fn endpoint_key(addr: SocketAddr) -> endpoint {
@@ -113,18 +106,6 @@ fn check_family(vip: SocketAddr, backend: SocketAddr) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A struct of the BPF headers, as the bytes of a map's key or value.
-///
-/// # Safety
-/// The type consists of integers, without padding between or behind them.
-unsafe trait MapBytes: Copy {
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: by the trait's promise all bytes are initialized, and they live as long as the
-        // reference.
-        unsafe { std::slice::from_raw_parts((&raw const *self).cast(), size_of::<Self>()) }
-    }
 }
 
 // SAFETY: 16 bytes of address, 2 of port, 2 of explicit padding, aligned to 4.

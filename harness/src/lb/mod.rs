@@ -1,4 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! The control plane of the load balancer, `sctp-lb`.
+//! The load balancer, `sctp-lb`: its control plane ([`model`], [`sync`]), and its programs
+//! ([`datapath`]).
 
+pub mod conntrack;
+pub mod datapath;
+pub mod maglev;
+pub mod maps;
 pub mod model;
+pub mod policy;
+pub mod stats;
+pub mod sync;
+mod tables;
+
+pub use maps::Maps;

@@ -6,5 +6,6 @@
 
 mod association;
 mod csum;
+mod lb;
 mod support;
 mod translate;

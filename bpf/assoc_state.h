@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What a packet does to the state of its association, and whether its
+ * verification tag belongs there (RFC 9260 sections 4, 5.2 and 8.5).
+ *
+ * Tags that nobody has confirmed are kept apart, as pending: those of an INIT in
+ * an association that exists, whether its peer restarted, both sides sent one, or
+ * somebody else forged it; and those of further INIT ACKs. The COOKIE ECHO that
+ * uses them confirms them. Until then the association is what it was.
+ *
+ * All of this runs under the association's lock.
+ */
+#ifndef __ASSOC_STATE_H
+#define __ASSOC_STATE_H
+
+#include "chunks.h"
+#include "lb_types.h"
+
+/* INITs without an answer, after which a backend that is leaving counts as gone. */
+#define MAX_UNANSWERED 2
+
+/* A direction as an index whose bounds the verifier sees, which the compiler would reason away. */
+static __always_inline __u32 dir_index(__u32 dir)
+{
+	barrier_var(dir);
+	return dir & 1;
+}
+
+/* With the T bit, a packet has the tag of the other direction. */
+static __always_inline bool tag_matches(const struct tags *tags, const struct chunks *chunks,
+					__u32 dir, __be32 vtag)
+{
+	__be32 tag = tags->tag[dir_index(dir ^ chunks->t_bit)];
+
+	return tag && tag == vtag;
+}
+
+static __always_inline void follow_init(struct assoc *assoc, const struct chunks *chunks, __u32 dir)
+{
+	__u32 own = dir_index(dir), peer = dir_index(!dir);
+
+	if (assoc->unanswered < MAX_UNANSWERED)
+		assoc->unanswered++;
+	/* Sent again: nothing new. */
+	if (assoc->tags.tag[peer] == chunks->init_tag || assoc->pending.tag[peer] == chunks->init_tag)
+		return;
+	assoc->pending.tag[peer] = chunks->init_tag;
+	assoc->pending.tag[own] = 0;
+}
+
+static __always_inline void follow_init_ack(struct assoc *assoc, const struct chunks *chunks,
+					    __u32 dir)
+{
+	__u32 own = dir_index(dir), peer = dir_index(!dir);
+
+	assoc->unanswered = 0;
+	if (!assoc->tags.tag[peer]) {
+		assoc->tags.tag[peer] = chunks->init_tag;
+	} else if (assoc->state == ASSOC_COOKIE_WAIT && assoc->tags.tag[peer] != chunks->init_tag) {
+		/* To an INIT that was sent again: either may be the one that the peer takes. */
+		assoc->pending.tag[peer] = chunks->init_tag;
+		assoc->pending.tag[own] = assoc->tags.tag[own];
+	}
+}
+
+static __always_inline void follow_state(struct assoc *assoc, const struct chunks *chunks)
+{
+	if (saw(chunks, CHUNK_COOKIE_ECHO) && assoc->state == ASSOC_COOKIE_WAIT)
+		assoc->state = ASSOC_COOKIE_ECHOED;
+	if (saw(chunks, CHUNK_COOKIE_ACK) && assoc->state == ASSOC_COOKIE_ECHOED)
+		assoc->state = ASSOC_ESTABLISHED;
+	if (saw(chunks, CHUNK_SHUTDOWN) && assoc->state == ASSOC_ESTABLISHED)
+		assoc->state = ASSOC_SHUTDOWN_SENT;
+	if (saw(chunks, CHUNK_SHUTDOWN_ACK) &&
+	    (assoc->state == ASSOC_ESTABLISHED || assoc->state == ASSOC_SHUTDOWN_SENT))
+		assoc->state = ASSOC_SHUTDOWN_ACK_SENT;
+	if (saw(chunks, CHUNK_SHUTDOWN_COMPLETE) && assoc->state == ASSOC_SHUTDOWN_ACK_SENT)
+		assoc->state = ASSOC_CLOSED;
+	if (saw(chunks, CHUNK_ABORT))
+		assoc->state = ASSOC_CLOSED;
+}
+
+/* A packet with a tag that is pending may only confirm it, or answer the INIT that brought it. */
+static __always_inline bool follow_pending(struct assoc *assoc, const struct chunks *chunks,
+					   __u32 dir)
+{
+	if (saw(chunks, CHUNK_COOKIE_ECHO)) {
+		assoc->tags = assoc->pending;
+		assoc->pending = (struct tags){};
+		assoc->state = ASSOC_COOKIE_ECHOED;
+		follow_state(assoc, chunks);
+		return true;
+	}
+	if (saw(chunks, CHUNK_INIT_ACK)) {
+		assoc->unanswered = 0;
+		assoc->pending.tag[dir_index(!dir)] = chunks->init_tag;
+		return true;
+	}
+	if (saw(chunks, CHUNK_ABORT)) {
+		assoc->pending = (struct tags){};
+		return true;
+	}
+	return saw(chunks, CHUNK_ERROR);
+}
+
+/* Returns whether the packet is the association's: if not, nothing has changed. */
+static __always_inline bool assoc_follow(struct assoc *assoc, const struct chunks *chunks,
+					 __u32 dir, __be32 vtag)
+{
+	if (saw(chunks, CHUNK_INIT)) {
+		follow_init(assoc, chunks, dir);
+		return true;
+	}
+	if (tag_matches(&assoc->tags, chunks, dir, vtag)) {
+		if (saw(chunks, CHUNK_INIT_ACK))
+			follow_init_ack(assoc, chunks, dir);
+		follow_state(assoc, chunks);
+		return true;
+	}
+	return tag_matches(&assoc->pending, chunks, dir, vtag) &&
+	       follow_pending(assoc, chunks, dir);
+}
+
+#endif /* __ASSOC_STATE_H */

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The life of an association in the maps: opened by an INIT, found by the tuple
+ * of each packet, ended by a timer.
+ */
+#ifndef __CONNTRACK_H
+#define __CONNTRACK_H
+
+#include <linux/errno.h>
+
+#include "assoc_state.h"
+#include "events.h"
+#include "lb_maps.h"
+#include "loop.h"
+
+#define CLOCK_MONOTONIC 1
+#define NSEC_PER_MSEC 1000000ULL
+#define MAX_PORT_TRIES 32
+#define MIN_PICKED_PORT 1024
+
+/* In milliseconds. An idle path is probed every 30 s and some (RFC 9260 section 16: HB.interval). */
+const volatile __u32 timeouts[ASSOC_STATE_MAX] = {
+	[ASSOC_CLOSED] = 10000,
+	[ASSOC_COOKIE_WAIT] = 30000,
+	[ASSOC_COOKIE_ECHOED] = 60000,
+	[ASSOC_ESTABLISHED] = 210000,
+	[ASSOC_SHUTDOWN_SENT] = 60000,
+	[ASSOC_SHUTDOWN_ACK_SENT] = 60000,
+};
+
+/* An association that is all zero, to begin with. */
+static const char new_assoc[sizeof(struct assoc)] = {};
+
+static __always_inline __u64 timeout_of(__u32 state)
+{
+	return state < ASSOC_STATE_MAX ? timeouts[state] * NSEC_PER_MSEC : 0;
+}
+
+/* Delete a path, unless it has become another association's. */
+static __always_inline void delete_path(const struct tuple *tuple, __u64 id)
+{
+	struct path *path = bpf_map_lookup_elem(&paths, tuple);
+
+	if (path && path->assoc == id)
+		bpf_map_delete_elem(&paths, tuple);
+}
+
+static __noinline int forget_assoc(struct assoc *assoc, __u64 id)
+{
+	struct tuple tuple;
+
+	if (!assoc)
+		return 0;
+	tuple = assoc->original;
+	delete_path(&tuple, id);
+	reverse_tuple(&tuple, &assoc->translated);
+	delete_path(&tuple, id);
+	return bpf_map_delete_elem(&assocs, &id);
+}
+
+/*
+ * Packets only note when the association would expire, because to set a timer
+ * costs more. It is looked at when the timer fires, which is then set again.
+ */
+static int expire_assoc(void *map, __u64 *key, struct assoc *assoc)
+{
+	__u64 now = bpf_ktime_get_coarse_ns(), expires = assoc->expires, id = *key;
+
+	if (now < expires) {
+		bpf_timer_start(&assoc->timer, expires - now, 0);
+		return 0;
+	}
+	forget_assoc(assoc, id);
+	count(STAT_EXPIRED);
+	return 0;
+}
+
+/* What a new association is made of. Not on the stack, which is small. */
+struct opening {
+	struct tuple from;	/* of the INIT */
+	struct tuple to;
+	struct tuple key;	/* of the path that is being added */
+	struct path path;
+	__be32 init_tag;
+	__u32 service;
+	__u32 backend;
+	__u32 generation;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct opening);
+} openings SEC(".maps");
+
+static __always_inline struct opening *begin_opening(const struct packet *pkt,
+						     const struct chunks *chunks, __u32 generation)
+{
+	__u32 key = 0;
+	struct opening *opening = bpf_map_lookup_elem(&openings, &key);
+
+	if (!opening)
+		return NULL;
+	tuple_of(&opening->from, pkt);
+	opening->to = opening->from;
+	opening->init_tag = chunks->init_tag;
+	opening->service = 0;
+	opening->backend = 0;
+	opening->generation = generation;
+	return opening;
+}
+
+static __always_inline int start_timer(struct assoc *assoc)
+{
+	return bpf_timer_init(&assoc->timer, &assocs, CLOCK_MONOTONIC) ?:
+	       bpf_timer_set_callback(&assoc->timer, expire_assoc) ?:
+	       bpf_timer_start(&assoc->timer, timeout_of(ASSOC_COOKIE_WAIT), 0);
+}
+
+static __always_inline void fill_assoc(struct assoc *assoc, const struct opening *opening)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+
+	assoc->state = ASSOC_COOKIE_WAIT;
+	assoc->tags.tag[DIR_REPLY] = opening->init_tag;
+	assoc->created = now;
+	assoc->expires = now + timeout_of(ASSOC_COOKIE_WAIT);
+	assoc->packets[DIR_ORIGINAL] = 1;
+	assoc->original = opening->from;
+	assoc->translated = opening->to;
+	assoc->service = opening->service;
+	assoc->backend = opening->backend;
+	assoc->generation = opening->generation;
+}
+
+/* Add the path of opening->key. */
+static __always_inline long add_path(struct opening *opening, __u64 id, enum direction dir)
+{
+	opening->path.assoc = id;
+	opening->path.dir = dir;
+	return bpf_map_update_elem(&paths, &opening->key, &opening->path, BPF_NOEXIST);
+}
+
+/*
+ * Add the path for replies. If another association has its tuple already, pick
+ * another source port for packets to the backend.
+ */
+static __always_inline long add_reply_path(struct opening *opening, __u64 id)
+{
+	long err = 0;
+	int i;
+
+	reverse_tuple(&opening->path.to, &opening->from);
+	bpf_for(i, 0, MAX_PORT_TRIES) {
+		reverse_tuple(&opening->key, &opening->to);
+		err = add_path(opening, id, DIR_REPLY);
+		if (err != -EEXIST)
+			break;
+		opening->to.sport = bpf_htons(MIN_PICKED_PORT + bpf_get_prandom_u32() %
+					      (0x10000 - MIN_PICKED_PORT));
+	}
+	return err;
+}
+
+static __always_inline long add_paths(struct opening *opening, __u64 id)
+{
+	long err = add_reply_path(opening, id);
+
+	if (err)
+		return err;
+	opening->key = opening->from;
+	opening->path.to = opening->to;
+	err = add_path(opening, id, DIR_ORIGINAL);
+	if (err) {
+		reverse_tuple(&opening->key, &opening->to);
+		delete_path(&opening->key, id);
+	}
+	return err;
+}
+
+/* Open an association. Returns 0, -EEXIST if there is no free port, or another error if there is no room. */
+static __noinline long open_assoc(ctx_t *ctx, struct opening *opening)
+{
+	__u64 id = (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+	struct assoc *assoc;
+	long err;
+
+	err = bpf_map_update_elem(&assocs, &id, new_assoc, BPF_NOEXIST);
+	if (err)
+		return -E2BIG;
+	assoc = bpf_map_lookup_elem(&assocs, &id);
+	if (!assoc)
+		return -E2BIG;
+	err = add_paths(opening, id);
+	if (!err) {
+		fill_assoc(assoc, opening);
+		err = start_timer(assoc);
+	}
+	if (err) {
+		forget_assoc(assoc, id);
+		return err;
+	}
+	count(STAT_NEW);
+	event_assoc(ctx, assoc, EVENT_NEW);
+	return 0;
+}
+
+/* Let the association follow a packet. Returns whether the packet is its. */
+static __noinline bool follow_assoc(ctx_t *ctx, struct assoc *assoc, struct packet *pkt,
+				    struct chunks *chunks, __u32 dir)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+	__u32 before, after;
+	bool ours;
+
+	if (!assoc)
+		return false;
+	bpf_spin_lock(&assoc->lock);
+	before = assoc->state;
+	ours = assoc_follow(assoc, chunks, dir, pkt->sctp.vtag);
+	after = assoc->state;
+	if (ours) {
+		assoc->packets[dir_index(dir)]++;
+		assoc->expires = now + timeout_of(after);
+	}
+	bpf_spin_unlock(&assoc->lock);
+
+	if (before != after) {
+		bpf_timer_start(&assoc->timer, timeout_of(after), 0);
+		event_assoc(ctx, assoc, EVENT_STATE);
+	}
+	return ours;
+}
+
+#endif /* __CONNTRACK_H */

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Keys and values of the load balancer's maps. User space has them by BTF. */
+#ifndef __LB_TYPES_H
+#define __LB_TYPES_H
+
+#include "addr.h"
+
+/* The addresses and ports of a packet, as it is on the wire. */
+struct tuple {
+	struct ip_addr saddr;
+	struct ip_addr daddr;
+	__be16 sport;
+	__be16 dport;
+};
+
+/* Where a packet goes in its association. */
+enum direction {
+	DIR_ORIGINAL,		/* from the side that sent the first INIT */
+	DIR_REPLY,
+};
+
+/* What packets of a tuple become. An association has a path for each way, and for each pair of addresses. */
+struct path {
+	__u64 assoc;
+	struct tuple to;
+	__u8 dir;		/* enum direction */
+	__u8 pad[3];
+};
+
+/* RFC 9260 section 4, as seen from between the two sides. */
+enum assoc_state {
+	ASSOC_CLOSED,
+	ASSOC_COOKIE_WAIT,
+	ASSOC_COOKIE_ECHOED,
+	ASSOC_ESTABLISHED,
+	ASSOC_SHUTDOWN_SENT,
+	ASSOC_SHUTDOWN_ACK_SENT,
+	ASSOC_STATE_MAX,
+};
+
+/* The tags that packets must carry, by direction. 0: not known yet. */
+struct tags {
+	__be32 tag[2];
+};
+
+struct assoc {
+	struct bpf_timer timer;
+	struct bpf_spin_lock lock;	/* for what packets change: state to packets */
+	__u32 state;			/* enum assoc_state */
+	struct tags tags;
+	struct tags pending;		/* of a restart that no COOKIE ECHO has confirmed */
+	__u64 expires;			/* CLOCK_MONOTONIC, in ns */
+	__u64 packets[2];		/* by direction */
+	__u64 created;
+	struct tuple original;		/* of packets to the service */
+	struct tuple translated;	/* what they become */
+	__u32 service;			/* 0: none, tracked for its policy */
+	__u32 backend;
+	__u32 generation;		/* of the policies that allowed it */
+	__u32 unanswered;		/* INITs since the last INIT ACK */
+};
+
+#define SERVICE_NAME_LEN 160
+
+/* For who looks: programs do not read it. */
+struct service_name {
+	__u8 text[SERVICE_NAME_LEN];
+};
+
+/* A service's port, by where clients reach it. */
+struct service {
+	__u32 id;
+	__u32 seed;		/* of the hash, the same on every node */
+	__u32 table;		/* its slots in the map of that name */
+	__u32 table_size;	/* 0: it has no backend */
+	__u32 affinity;		/* in seconds; 0: none */
+	__u8 masquerade;
+	__u8 pad[3];
+};
+
+struct backend {
+	struct endpoint addr;
+	__u32 service;
+	__u8 draining;
+	__u8 pad[3];
+};
+
+struct affinity_key {
+	struct ip_addr client;
+	__u32 service;
+};
+
+struct affinity {
+	__u64 last;		/* CLOCK_MONOTONIC, in ns */
+	__u32 backend;
+	__u32 pad;
+};
+
+/* An endpoint that a policy selects. */
+struct endpoint_policy {
+	__u32 id;
+	__u8 selected[2];	/* by enum policy_dir */
+	__u8 pad[2];
+};
+
+enum policy_dir {
+	POLICY_INGRESS,
+	POLICY_EGRESS,
+};
+
+struct policy_key {
+	__u32 prefix_len;	/* in bits, of what follows */
+	__be32 endpoint;	/* id * 2 + direction */
+	struct ip_addr peer;
+};
+
+#define POLICY_KEY_BITS 160
+#define MAX_PORT_RANGES 16
+
+struct port_range {
+	__u16 first;
+	__u16 last;
+};
+
+/* The ports that a prefix's peers may use, of the side that is associated with. */
+struct policy_ports {
+	__u32 nr;
+	struct port_range range[MAX_PORT_RANGES];
+};
+
+struct lb_settings {
+	__u32 generation;		/* of the policies */
+	__u32 pad;
+	struct ip_addr masquerade[2];	/* this node's, IPv4 and IPv6; zero: none */
+};
+
+enum event_kind {
+	EVENT_NEW,
+	EVENT_STATE,
+	EVENT_DROP,
+};
+
+struct event {
+	__u64 time;		/* CLOCK_MONOTONIC, in ns */
+	__u32 kind;		/* enum event_kind */
+	__u32 detail;		/* enum assoc_state, or enum stat of a drop */
+	struct tuple tuple;	/* as the packet came; of an association: the original */
+	struct tuple translated;
+	__be32 vtag;
+	__u32 ifindex;
+};
+
+#endif /* __LB_TYPES_H */

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Make a packet one of another tuple. Include ctx_skb.h or ctx_xdp.h first. */
+#ifndef __NAT_H
+#define __NAT_H
+
+#include "events.h"
+#include "rewrite.h"
+#include "sctp_csum.h"
+
+/* Do without the kfunc also where there is one: for comparison. */
+const volatile bool csum_in_bpf = false;
+
+static __always_inline __be32 ports_word(__be16 sport, __be16 dport)
+{
+	return bpf_htonl((__u32)bpf_ntohs(sport) << 16 | bpf_ntohs(dport));
+}
+
+static __always_inline int update_csum(ctx_t *ctx, struct packet *pkt, __be32 from, __be32 to)
+{
+	if (!csum_in_bpf && sctp_csum_have_kfunc()) {
+		count(STAT_CSUM_KFUNC);
+		return ctx_sctp_csum_update(ctx, pkt->l4_offset, pkt->l4_len, from, to);
+	}
+	count(STAT_CSUM_BPF);
+	return sctp_csum_update_bpf(ctx, pkt->l4_offset, pkt->l4_len, from, to);
+}
+
+/* Both ports are one word, so one update does for either or both. */
+static __always_inline int set_ports(ctx_t *ctx, struct packet *pkt, const struct tuple *to)
+{
+	__be32 from_word = ports_word(pkt->sctp.source, pkt->sctp.dest);
+	__be32 to_word = ports_word(to->sport, to->dport);
+
+	if (from_word == to_word) {
+		count(STAT_ADDRESS_ONLY);
+		return CTX_PASS;
+	}
+	if (ctx_store(ctx, pkt->l4_offset, &to_word, sizeof(to_word)))
+		return drop(ctx, pkt, STAT_DROP_REWRITE_FAILED);
+	if (update_csum(ctx, pkt, from_word, to_word))
+		return drop(ctx, pkt, STAT_DROP_CSUM_FAILED);
+	return CTX_PASS;
+}
+
+static __noinline int translate_packet(ctx_t *ctx, struct packet *pkt, struct tuple *to)
+{
+	if (!same_addr(&pkt->saddr, &to->saddr) && rewrite_saddr(ctx, pkt, &to->saddr))
+		return drop(ctx, pkt, STAT_DROP_REWRITE_FAILED);
+	if (!same_addr(&pkt->daddr, &to->daddr) && rewrite_daddr(ctx, pkt, &to->daddr))
+		return drop(ctx, pkt, STAT_DROP_REWRITE_FAILED);
+	return set_ports(ctx, pkt, to);
+}
+
+#endif /* __NAT_H */

@@ -1,0 +1,591 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Makes the datapath's maps say what is wanted, and changes only what differs.
+//!
+//! The maps are all there is: names and numbers of services are read back from them, so that
+//! nothing is lost when the process ends. What associations still need stays: a backend that is
+//! not wanted any more drains.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::Ipv6Net;
+use serde::Serialize;
+use siphasher::sip::SipHasher13;
+
+use super::maps::{
+    Maps, TypedMap, addr_key, backend, endpoint, endpoint_addr, endpoint_key, endpoint_policy,
+    lb_settings, policy_key, policy_ports, port_range, service, service_name,
+};
+use super::model::{Desired, EndpointPolicy, PolicyRule, PortRange, Service};
+use super::tables::{Allocator, Slots};
+use super::{maglev, policy};
+use crate::error::{Error, Result};
+use crate::map_bytes::{MapBytes, addr};
+
+/// How many entries of each kind were changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Changes {
+    /// Frontends added, or given another backend table or option.
+    pub frontends_set: usize,
+    /// Frontends removed.
+    pub frontends_removed: usize,
+    /// Backends added, or taken back from draining.
+    pub backends_added: usize,
+    /// Backends that drain from now on.
+    pub backends_drained: usize,
+    /// Backends that have drained, and are gone.
+    pub backends_removed: usize,
+    /// Endpoints whose policies were set.
+    pub policies_set: usize,
+    /// Endpoints that have no policy any more.
+    pub policies_removed: usize,
+}
+
+impl Changes {
+    /// Whether nothing was changed.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A number that no one has yet.
+struct Numbers {
+    used: HashSet<u32>,
+    next: u32,
+}
+
+impl Numbers {
+    fn new(used: impl IntoIterator<Item = u32>) -> Self {
+        Self {
+            used: used.into_iter().collect(),
+            next: 1,
+        }
+    }
+
+    fn take(&mut self) -> u32 {
+        while !self.used.insert(self.next) {
+            self.next += 1;
+        }
+        self.next
+    }
+}
+
+fn too_many(what: &str, wanted: usize, room: usize) -> Error {
+    Error::Full {
+        what: what.to_string(),
+        wanted,
+        room,
+    }
+}
+
+fn check_room(what: &str, wanted: usize, room: usize) -> Result<()> {
+    if wanted > room {
+        return Err(too_many(what, wanted, room));
+    }
+    Ok(())
+}
+
+/// The seed of the hash of a service's clients, the same on every node.
+fn seed(service: &str) -> u32 {
+    SipHasher13::new_with_keys(0, 0).hash(service.as_bytes()) as u32
+}
+
+/// Entries of a map that differ from what is wanted.
+struct Difference<K, V> {
+    set: Vec<(K, V)>,
+    remove: Vec<K>,
+}
+
+fn difference<K: MapBytes, V: MapBytes>(
+    map: &TypedMap<K, V>,
+    wanted: &[(K, V)],
+) -> Result<Difference<K, V>> {
+    let mut current: HashMap<Vec<u8>, (K, V)> = map
+        .entries()?
+        .into_iter()
+        .map(|(key, value)| (key.bytes().to_vec(), (key, value)))
+        .collect();
+    let mut set = Vec::new();
+    for (key, value) in wanted {
+        match current.remove(key.bytes()) {
+            Some((_, old)) if old.bytes() == value.bytes() => {}
+            _ => set.push((*key, *value)),
+        }
+    }
+    let remove = current.into_values().map(|(key, _)| key).collect();
+    Ok(Difference { set, remove })
+}
+
+impl<K: MapBytes, V: MapBytes> TypedMap<K, V> {
+    fn set_all(&self, entries: &[(K, V)]) -> Result<usize> {
+        for (key, value) in entries {
+            self.insert(key, value)?;
+        }
+        Ok(entries.len())
+    }
+
+    fn remove_all(&self, keys: &[K]) -> Result<usize> {
+        for key in keys {
+            self.remove(key)?;
+        }
+        Ok(keys.len())
+    }
+}
+
+/// The numbers of services and backends: those that they have, and new ones for new ones.
+struct Numbering {
+    services: BTreeMap<String, u32>,
+    backends: HashMap<(u32, SocketAddr), u32>,
+    free_service: Numbers,
+    free_backend: Numbers,
+}
+
+impl Numbering {
+    fn read(maps: &Maps) -> Result<Self> {
+        let names = maps.service_names.entries()?;
+        let backends = maps.backends.entries()?;
+        // A service whose name is gone may have associations yet, which must not become another's.
+        let ids = maps.assocs.entries()?.into_iter();
+        let (services_in_use, backends_in_use): (Vec<_>, Vec<_>) =
+            ids.map(|(_, assoc)| (assoc.service, assoc.backend)).unzip();
+        Ok(Self {
+            free_service: Numbers::new(names.iter().map(|(id, _)| *id).chain(services_in_use)),
+            free_backend: Numbers::new(backends.iter().map(|(id, _)| *id).chain(backends_in_use)),
+            services: names
+                .into_iter()
+                .map(|(id, name)| (name.text(), id))
+                .collect(),
+            backends: backends
+                .into_iter()
+                .map(|(id, backend)| ((backend.service, endpoint_addr(&backend.addr)), id))
+                .collect(),
+        })
+    }
+
+    fn service(&mut self, name: &str) -> u32 {
+        if let Some(id) = self.services.get(name) {
+            return *id;
+        }
+        let id = self.free_service.take();
+        self.services.insert(name.to_string(), id);
+        id
+    }
+
+    fn backend(&mut self, service: u32, addr: SocketAddr) -> u32 {
+        if let Some(id) = self.backends.get(&(service, addr)) {
+            return *id;
+        }
+        let id = self.free_backend.take();
+        self.backends.insert((service, addr), id);
+        id
+    }
+}
+
+/// All that is to be in the maps of services.
+#[derive(Default)]
+struct Wanted {
+    names: Vec<(u32, service_name)>,
+    frontends: Vec<(endpoint, service)>,
+    backends: Vec<(u32, backend)>,
+    /// Tables to be written, by their first slot.
+    tables: Vec<(usize, Vec<u32>)>,
+}
+
+/// Finds slots for tables, and keeps tables that are as they should be.
+struct TablePlan<'a> {
+    slots: &'a Slots,
+    free: Allocator,
+    /// By service and family, of which each has a table: true is IPv4.
+    current: HashMap<(u32, bool), service>,
+}
+
+impl<'a> TablePlan<'a> {
+    fn read(maps: &Maps, slots: &'a Slots) -> Result<Self> {
+        let services = maps.services.entries()?;
+        let used = services
+            .iter()
+            .map(|(_, service)| (service.table as usize, service.table_size as usize));
+        Ok(Self {
+            slots,
+            free: Allocator::new(slots.len(), used),
+            current: services
+                .iter()
+                .map(|(key, service)| ((service.id, endpoint_addr(key).is_ipv4()), *service))
+                .collect(),
+        })
+    }
+
+    /// The first slot of the table, and whether it is to be written.
+    fn place(&mut self, service: u32, ipv4: bool, table: &[u32]) -> Result<(usize, bool)> {
+        if let Some(current) = self.current.get(&(service, ipv4))
+            && self.slots.of(current) == table
+        {
+            return Ok((current.table as usize, false));
+        }
+        let start = self
+            .free
+            .take(table.len())
+            .ok_or_else(|| too_many("slots of backend tables", table.len(), self.slots.len()))?;
+        Ok((start, true))
+    }
+}
+
+/// The backends' table: ids, in slots by Maglev's hash of their addresses.
+fn table_of(backends: &[(u32, SocketAddr)]) -> Vec<u32> {
+    let names: Vec<String> = backends.iter().map(|(_, addr)| addr.to_string()).collect();
+    maglev::table(&names, maglev::table_size(names.len()))
+        .into_iter()
+        .map(|index| backends[index as usize].0)
+        .collect()
+}
+
+impl Wanted {
+    fn add(
+        &mut self,
+        name: &str,
+        wanted: &Service,
+        numbers: &mut Numbering,
+        plan: &mut TablePlan<'_>,
+    ) -> Result<()> {
+        let id = numbers.service(name);
+        self.names.push((id, service_name::new(name)));
+        let mut usable = BTreeMap::new();
+        for addr in &wanted.backends {
+            let backend_id = numbers.backend(id, addr.addr);
+            let value = backend {
+                addr: endpoint_key(addr.addr),
+                service: id,
+                draining: addr.draining.into(),
+                pad: [0; 3],
+            };
+            self.backends.push((backend_id, value));
+            if !addr.draining {
+                usable.insert(addr.addr, backend_id);
+            }
+        }
+        // A client gets a backend of its own family.
+        for ipv4 in [true, false] {
+            self.add_family(id, name, wanted, ipv4, &usable, plan)?;
+        }
+        Ok(())
+    }
+
+    fn add_family(
+        &mut self,
+        id: u32,
+        name: &str,
+        wanted: &Service,
+        ipv4: bool,
+        usable: &BTreeMap<SocketAddr, u32>,
+        plan: &mut TablePlan<'_>,
+    ) -> Result<()> {
+        let frontends = || wanted.frontends.iter().filter(|(f, _)| f.is_ipv4() == ipv4);
+        if frontends().next().is_none() {
+            return Ok(());
+        }
+        let backends: Vec<(u32, SocketAddr)> = usable
+            .iter()
+            .filter(|(addr, _)| addr.is_ipv4() == ipv4)
+            .map(|(addr, id)| (*id, *addr))
+            .collect();
+        let table = table_of(&backends);
+        let (start, new) = plan.place(id, ipv4, &table)?;
+        for (frontend, options) in frontends() {
+            let value = service {
+                id,
+                seed: seed(name),
+                table: start as u32,
+                table_size: table.len() as u32,
+                affinity: wanted
+                    .affinity
+                    .map_or(0, |time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX)),
+                masquerade: options.masquerade.into(),
+                pad: [0; 3],
+            };
+            self.frontends.push((endpoint_key(*frontend), value));
+        }
+        if new {
+            self.tables.push((start, table));
+        }
+        Ok(())
+    }
+
+    /// Backends that nobody wants: they drain while an association has them, and go then.
+    fn keep_draining(&mut self, maps: &Maps) -> Result<()> {
+        let wanted: HashSet<u32> = self.backends.iter().map(|(id, _)| *id).collect();
+        let assocs = maps.assocs.entries()?;
+        let in_use: HashSet<u32> = assocs.iter().map(|(_, assoc)| assoc.backend).collect();
+        for (id, mut backend) in maps.backends.entries()? {
+            if !wanted.contains(&id) && in_use.contains(&id) {
+                backend.draining = 1;
+                self.backends.push((id, backend));
+            }
+        }
+        Ok(())
+    }
+
+    fn addresses(&self) -> BTreeSet<IpAddr> {
+        let frontends = self.frontends.iter().map(|(key, _)| addr(key.addr.word));
+        let backends = self.backends.iter().map(|(_, b)| addr(b.addr.addr.word));
+        frontends.chain(backends).collect()
+    }
+}
+
+/// Policies of the endpoints, as the maps have them.
+#[derive(Default)]
+struct WantedPolicies {
+    endpoints: Vec<(IpAddr, [Option<Prefixes>; 2])>,
+}
+
+type Prefixes = BTreeMap<Ipv6Net, Vec<PortRange>>;
+
+/// The most ranges of ports for a prefix (`MAX_PORT_RANGES` of `bpf/lb_types.h`).
+const MAX_PORT_RANGES: usize = 16;
+
+impl WantedPolicies {
+    fn new(policies: &BTreeMap<IpAddr, EndpointPolicy>) -> Result<Self> {
+        let mut wanted = Self::default();
+        for (endpoint, policy) in policies {
+            let compile = |rules: &Option<Vec<PolicyRule>>| rules.as_deref().map(policy::compile);
+            // In the order of enum policy_dir.
+            let directions = [compile(&policy.ingress), compile(&policy.egress)];
+            for ports in directions.iter().flatten().flat_map(BTreeMap::values) {
+                check_room(
+                    &format!("separate port ranges in the policies of {endpoint}"),
+                    ports.len(),
+                    MAX_PORT_RANGES,
+                )?;
+            }
+            wanted.endpoints.push((*endpoint, directions));
+        }
+        Ok(wanted)
+    }
+
+    fn nr_prefixes(&self) -> usize {
+        let directions = self.endpoints.iter().flat_map(|(_, directions)| directions);
+        directions.flatten().map(BTreeMap::len).sum()
+    }
+}
+
+fn map_ports(ports: &[PortRange]) -> policy_ports {
+    let mut value = policy_ports {
+        nr: ports.len() as u32,
+        ..Default::default()
+    };
+    for (to, from) in value.range.iter_mut().zip(ports) {
+        *to = port_range {
+            first: from.first,
+            last: from.last,
+        };
+    }
+    value
+}
+
+/// The entries of an endpoint's directions, under a number of its own.
+fn prefix_entries(id: u32, directions: &[Option<Prefixes>; 2]) -> Vec<(policy_key, policy_ports)> {
+    let entries = (0u32..).zip(directions).flat_map(|(direction, prefixes)| {
+        prefixes.iter().flatten().map(move |(prefix, ports)| {
+            let key = policy_key {
+                prefix_len: 32 + u32::from(prefix.prefix_len()),
+                endpoint: (id * 2 + direction).to_be(),
+                peer: addr_key(prefix.network().into()),
+            };
+            (key, map_ports(ports))
+        })
+    });
+    entries.collect()
+}
+
+/// The prefixes of each endpoint that are in the map, by its number.
+fn prefixes_by_endpoint(maps: &Maps) -> Result<HashMap<u32, Vec<(policy_key, policy_ports)>>> {
+    let mut by_endpoint: HashMap<u32, Vec<_>> = HashMap::new();
+    for (key, value) in maps.policy_prefixes.entries()? {
+        let id = u32::from_be(key.endpoint) / 2;
+        by_endpoint.entry(id).or_default().push((key, value));
+    }
+    Ok(by_endpoint)
+}
+
+fn same_entries(one: &[(policy_key, policy_ports)], other: &[(policy_key, policy_ports)]) -> bool {
+    let sorted = |entries: &[(policy_key, policy_ports)]| {
+        let bytes = entries
+            .iter()
+            .map(|(key, value)| [key.bytes(), value.bytes()].concat());
+        bytes.collect::<BTreeSet<_>>()
+    };
+    sorted(one) == sorted(other)
+}
+
+impl Maps {
+    /// Makes the maps say what is wanted.
+    ///
+    /// # Errors
+    /// If there is no room for it: nothing is changed then.
+    pub fn apply(&self, desired: &Desired) -> Result<Changes> {
+        let mut slots = Slots::open(&self.tables)?;
+        let wanted = self.plan(desired, &slots)?;
+        let policies = WantedPolicies::new(&desired.policies)?;
+        self.check_room(&wanted, &policies)?;
+
+        let mut changes = Changes::default();
+        self.apply_addresses(&wanted, desired)?;
+        self.apply_policies(&policies, &mut changes)?;
+        self.apply_services(wanted, &mut slots, &mut changes)?;
+        Ok(changes)
+    }
+
+    /// Sets the addresses of this node that packets get as their source, where a service
+    /// masquerades.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn set_masquerade(&self, addrs: &[IpAddr]) -> Result<()> {
+        let mut settings = self.settings()?;
+        for addr in addrs {
+            settings.masquerade[usize::from(addr.is_ipv6())] = addr_key(*addr);
+        }
+        self.settings.insert(&0, &settings)
+    }
+
+    fn settings(&self) -> Result<lb_settings> {
+        Ok(self.settings.get(&0)?.unwrap_or_default())
+    }
+
+    fn plan(&self, desired: &Desired, slots: &Slots) -> Result<Wanted> {
+        let mut numbers = Numbering::read(self)?;
+        let mut plan = TablePlan::read(self, slots)?;
+        let mut wanted = Wanted::default();
+        for (name, service) in &desired.services {
+            wanted.add(&name.to_string(), service, &mut numbers, &mut plan)?;
+        }
+        wanted.keep_draining(self)?;
+        Ok(wanted)
+    }
+
+    fn check_room(&self, wanted: &Wanted, policies: &WantedPolicies) -> Result<()> {
+        let rooms = [
+            (
+                "frontends of services",
+                wanted.frontends.len(),
+                self.services.max_entries(),
+            ),
+            (
+                "services",
+                wanted.names.len(),
+                self.service_names.max_entries(),
+            ),
+            (
+                "backends",
+                wanted.backends.len(),
+                self.backends.max_entries(),
+            ),
+            (
+                "endpoints with a policy",
+                policies.endpoints.len(),
+                self.policy_endpoints.max_entries(),
+            ),
+            // While they are replaced, the old ones are there as well.
+            (
+                "prefixes of policies",
+                2 * policies.nr_prefixes(),
+                self.policy_prefixes.max_entries(),
+            ),
+        ];
+        for (what, wanted, room) in rooms {
+            check_room(what, wanted, room)?;
+        }
+        Ok(())
+    }
+
+    fn apply_addresses(&self, wanted: &Wanted, desired: &Desired) -> Result<()> {
+        let addrs = wanted.addresses();
+        let addrs = addrs.iter().chain(desired.policies.keys());
+        let entries: Vec<_> = addrs.map(|addr| (addr_key(*addr), 1)).collect();
+        let difference = difference(&self.our_addrs, &entries)?;
+        self.our_addrs.remove_all(&difference.remove)?;
+        self.our_addrs.set_all(&difference.set)?;
+        Ok(())
+    }
+
+    /// What a packet meets is complete at any time: a table is written before a service has it,
+    /// and a backend is there before a table has it.
+    fn apply_services(
+        &self,
+        wanted: Wanted,
+        slots: &mut Slots,
+        changes: &mut Changes,
+    ) -> Result<()> {
+        let backends = difference(&self.backends, &wanted.backends)?;
+        for (_, backend) in &backends.set {
+            if backend.draining == 0 {
+                changes.backends_added += 1;
+            } else {
+                changes.backends_drained += 1;
+            }
+        }
+        self.backends.set_all(&backends.set)?;
+        for (start, table) in &wanted.tables {
+            slots.write(*start, table);
+        }
+        let frontends = difference(&self.services, &wanted.frontends)?;
+        changes.frontends_removed = self.services.remove_all(&frontends.remove)?;
+        changes.frontends_set = self.services.set_all(&frontends.set)?;
+        changes.backends_removed = self.backends.remove_all(&backends.remove)?;
+        let names = difference(&self.service_names, &wanted.names)?;
+        self.service_names.remove_all(&names.remove)?;
+        self.service_names.set_all(&names.set)?;
+        Ok(())
+    }
+
+    /// An endpoint whose policy changes gets another number, under which the new prefixes are,
+    /// so that it is judged by the old ones or by the new ones, and not by some of each.
+    fn apply_policies(&self, wanted: &WantedPolicies, changes: &mut Changes) -> Result<()> {
+        let mut current: BTreeMap<IpAddr, endpoint_policy> = self
+            .policy_endpoints
+            .entries()?
+            .into_iter()
+            .map(|(key, value)| (addr(key.word), value))
+            .collect();
+        let mut prefixes = prefixes_by_endpoint(self)?;
+        let used = prefixes.keys().copied();
+        let mut numbers = Numbers::new(used.chain(current.values().map(|value| value.id)));
+        let mut stale = Vec::new();
+
+        for (endpoint, directions) in &wanted.endpoints {
+            let selected = [0, 1].map(|dir| u8::from(directions[dir].is_some()));
+            let old = current.remove(endpoint);
+            if let Some(old) = old {
+                let entries = prefixes.remove(&old.id).unwrap_or_default();
+                if old.selected == selected
+                    && same_entries(&entries, &prefix_entries(old.id, directions))
+                {
+                    continue;
+                }
+                stale.extend(entries);
+            }
+            let id = numbers.take();
+            self.policy_prefixes
+                .set_all(&prefix_entries(id, directions))?;
+            let value = endpoint_policy {
+                id,
+                selected,
+                pad: [0; 2],
+            };
+            self.policy_endpoints.insert(&addr_key(*endpoint), &value)?;
+            changes.policies_set += 1;
+        }
+        for endpoint in current.keys() {
+            self.policy_endpoints.remove(&addr_key(*endpoint))?;
+            changes.policies_removed += 1;
+        }
+        for (key, _) in stale.iter().chain(prefixes.values().flatten()) {
+            self.policy_prefixes.remove(key)?;
+        }
+        if changes.policies_set + changes.policies_removed > 0 {
+            let mut settings = self.settings()?;
+            settings.generation = settings.generation.wrapping_add(1);
+            self.settings.insert(&0, &settings)?;
+        }
+        Ok(())
+    }
+}
