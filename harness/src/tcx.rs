@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! tcx attachment, which libbpf-rs 0.27 does not have.
+//! Attachment to a device: to tcx, which libbpf-rs 0.27 does not have, and to XDP.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -8,25 +8,50 @@ use nix::net::if_::if_nametoindex;
 
 use crate::error::{Doing, Result};
 
-/// Attaches the program `prog` to the ingress of `device`, in the namespace of the calling
-/// thread. It is detached when the returned link is dropped.
+/// Where packets meet the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Point {
+    /// tc, on the way in.
+    TcxIngress,
+    /// tc, on the way out.
+    TcxEgress,
+    /// XDP.
+    Xdp,
+}
+
+impl Point {
+    fn attach_type(self) -> libbpf_sys::bpf_attach_type {
+        match self {
+            Point::TcxIngress => libbpf_sys::BPF_TCX_INGRESS,
+            Point::TcxEgress => libbpf_sys::BPF_TCX_EGRESS,
+            Point::Xdp => libbpf_sys::BPF_XDP,
+        }
+    }
+}
+
+/// Attaches the program `prog` to `device`, in the namespace of the calling thread. It is detached
+/// when the returned link is dropped, unless that is pinned.
 ///
 /// # Errors
-/// If there is no such device, or the kernel has no tcx (before 6.6).
-pub fn attach_ingress(prog: BorrowedFd<'_>, device: &str) -> Result<OwnedFd> {
+/// If there is no such device, or the kernel has no tcx (before 6.6), or another program has XDP.
+pub fn attach(prog: BorrowedFd<'_>, device: &str, point: Point) -> Result<OwnedFd> {
     let index = if_nametoindex(device).doing(|| format!("no device {device}"))?;
     // SAFETY: a plain system call on a descriptor that lives; null options are allowed.
     let fd = unsafe {
         libbpf_sys::bpf_link_create(
             prog.as_raw_fd(),
             index as i32,
-            libbpf_sys::BPF_TCX_INGRESS,
+            point.attach_type(),
             std::ptr::null(),
         )
     };
     if fd < 0 {
-        return Err(io::Error::from_raw_os_error(-fd))
-            .doing(|| format!("attach to the tcx ingress of {device} (since Linux 6.6)"));
+        return Err(io::Error::from_raw_os_error(-fd)).doing(|| match point {
+            Point::Xdp => {
+                format!("attach to the XDP of {device} (see what has it: ip link show {device})")
+            }
+            _ => format!("attach to the tcx of {device} (since Linux 6.6)"),
+        });
     }
     // SAFETY: the kernel has just given us this descriptor, and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

@@ -145,7 +145,9 @@ impl<'obj> Translator<'obj> {
     pub fn attach(&mut self, lab: &Lab) -> Result<()> {
         let prog = self.skel.progs.sctp_translate.as_fd();
         for device in TRANSLATOR_DEVS {
-            let link = lab.translator.run(|| tcx::attach_ingress(prog, device))??;
+            let link = lab
+                .translator
+                .run(|| tcx::attach(prog, device, tcx::Point::TcxIngress))??;
             self.links.push(link);
         }
         Ok(())

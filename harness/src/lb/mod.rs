@@ -2,8 +2,11 @@
 //! The load balancer, `sctp-lb`: its control plane ([`model`], [`sync`]), and its programs
 //! ([`datapath`]).
 
+pub mod attachment;
 pub mod conntrack;
 pub mod datapath;
+pub mod events;
+pub mod inventory;
 pub mod maglev;
 pub mod maps;
 pub mod model;

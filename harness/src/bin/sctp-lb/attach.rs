@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! `sctp-lb attach` and `sctp-lb detach`.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bpf_sctp::csum_prog::Hook;
+use bpf_sctp::lb::Maps;
+use bpf_sctp::lb::attachment::Pins;
+use bpf_sctp::lb::conntrack::State;
+use bpf_sctp::lb::datapath::Options;
+use bpf_sctp::lb::maps::Sizes;
+use clap::{Args, ValueEnum};
+
+/// Where packets meet the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// tc (tcx), behind XDP: works on every device.
+    Tc,
+    /// XDP, before anything else.
+    Xdp,
+}
+
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// Devices: all that clients, backends, and endpoints with a policy are behind.
+    #[arg(required = true, value_name = "DEV")]
+    devices: Vec<String>,
+    /// Where packets meet the program.
+    #[arg(long, value_enum, default_value = "tc")]
+    mode: Mode,
+    /// This node's address, IPv4 or IPv6, as which clients reach the backends of services that
+    /// masquerade.
+    #[arg(long, value_name = "ADDR")]
+    masquerade: Vec<IpAddr>,
+    /// How long an association may be in a state with no packet, for example established=600. The
+    /// states are closed, cookie-wait, cookie-echoed, established, shutdown-sent and
+    /// shutdown-ack-sent.
+    #[arg(long, value_name = "STATE=SECONDS", value_parser = parse_timeout)]
+    timeout: Vec<(State, Duration)>,
+    /// Associations at a time. Sizes hold until `detach --all`.
+    #[arg(long, value_name = "N", default_value_t = Sizes::default().assocs)]
+    max_associations: u32,
+    /// Frontends: addresses and ports of services.
+    #[arg(long, value_name = "N", default_value_t = Sizes::default().services)]
+    max_services: u32,
+    /// Backends, counted once for each service.
+    #[arg(long, value_name = "N", default_value_t = Sizes::default().backends)]
+    max_backends: u32,
+    /// Slots of backend tables: at least 100 for each backend, and 251 for each service.
+    #[arg(long, value_name = "N", default_value_t = Sizes::default().table_slots)]
+    max_table_slots: u32,
+    /// Prefixes in all policies.
+    #[arg(long, value_name = "N", default_value_t = Sizes::default().policy_prefixes)]
+    max_policy_prefixes: u32,
+}
+
+fn parse_timeout(text: &str) -> Result<(State, Duration)> {
+    let (name, seconds) = text.split_once('=').context("it is STATE=SECONDS")?;
+    let state = State::ALL
+        .into_iter()
+        .find(|state| format!("{state:?}").eq_ignore_ascii_case(&name.replace('-', "")))
+        .with_context(|| format!("there is no state {name}"))?;
+    let seconds: u32 = seconds.parse().context("seconds are a number")?;
+    if seconds == 0 {
+        bail!("it must be at least a second");
+    }
+    Ok((state, Duration::from_secs(seconds.into())))
+}
+
+impl Attach {
+    pub fn run(&self, pins: &Pins) -> Result<()> {
+        let hook = match self.mode {
+            Mode::Tc => Hook::Tc,
+            Mode::Xdp => Hook::Xdp,
+        };
+        let options = Options {
+            timeouts: self.timeout.clone(),
+            sizes: Sizes {
+                assocs: self.max_associations,
+                services: self.max_services,
+                backends: self.max_backends,
+                table_slots: self.max_table_slots,
+                policy_prefixes: self.max_policy_prefixes,
+            },
+            ..Default::default()
+        };
+        pins.attach(&self.devices, hook, &options)?;
+        Maps::pinned(pins.folder())?.set_masquerade(&self.masquerade)?;
+        Ok(())
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Detach {
+    /// Devices.
+    #[arg(value_name = "DEV", required_unless_present = "all")]
+    devices: Vec<String>,
+    /// From all devices; and forget services, policies and associations.
+    #[arg(long, conflicts_with = "devices")]
+    all: bool,
+}
+
+impl Detach {
+    pub fn run(&self, pins: &Pins) -> Result<()> {
+        if self.all {
+            pins.detach_all()?;
+        }
+        for device in &self.devices {
+            pins.detach(device)?;
+        }
+        Ok(())
+    }
+}

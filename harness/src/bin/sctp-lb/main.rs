@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! `sctp-lb`: service load balancing and network policy for SCTP, in eBPF.
+
+mod apply;
+mod attach;
+mod monitor;
+mod show;
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use bpf_sctp::lb::Maps;
+use bpf_sctp::lb::attachment::{PINS, Pins};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Service load balancing and network policy for SCTP, in eBPF.
+///
+/// The programs and all they know stay in the kernel when a command ends. Exit codes: 0, it is
+/// done; 1, it could not be done, and why is said; 2, the command line is wrong.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// The folder, on bpffs, of this load balancer's maps and links.
+    #[arg(long, global = true, env = "SCTP_LB_PINS", default_value = PINS)]
+    pins: PathBuf,
+    /// How to print.
+    #[arg(short, long, global = true, value_enum, default_value = "text")]
+    output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// For programs: one document, or a line for each event.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Attach to devices, or replace the program of those that have it.
+    Attach(attach::Attach),
+    /// Detach from devices.
+    Detach(attach::Detach),
+    /// Make the load balancer do what manifests say, and nothing else.
+    Apply(apply::Apply),
+    /// List services, backends, policies or associations.
+    Get {
+        /// What to list.
+        #[arg(value_enum)]
+        what: show::What,
+    },
+    /// Print the counters: what was passed, and for which reason what was dropped.
+    Stats,
+    /// Say where it is attached, and what updates checksums.
+    Status,
+    /// Print new associations, their states, and drops, as they happen.
+    Monitor(monitor::Monitor),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+fn run(args: Args) -> Result<()> {
+    let pins = || Pins::new(&args.pins);
+    let maps = || Maps::pinned(&args.pins);
+    match args.command {
+        Command::Attach(attach) => attach.run(&pins()?),
+        Command::Detach(detach) => detach.run(&pins()?),
+        Command::Apply(apply) => apply.run(&maps()?, args.output),
+        Command::Get { what } => show::get(&maps()?, what, args.output),
+        Command::Stats => show::stats(&maps()?, args.output),
+        Command::Status => show::status(&pins()?, args.output),
+        Command::Monitor(monitor) => monitor.run(&maps()?, args.output),
+        Command::Completions { shell } => {
+            let mut command = Args::command();
+            clap_complete::generate(shell, &mut command, "sctp-lb", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// Whether the reader of our output has left, as `head` does.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sctp-lb: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

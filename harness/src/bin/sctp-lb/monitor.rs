@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! `sctp-lb monitor`.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use anyhow::Result;
+use bpf_sctp::lb::Maps;
+use bpf_sctp::lb::events::Event;
+use clap::Args;
+
+use crate::Output;
+
+#[derive(Debug, Args)]
+pub struct Monitor {
+    /// End after so many events.
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// End when nothing has happened for so long.
+    #[arg(long, value_name = "SECONDS")]
+    idle: Option<u32>,
+}
+
+fn describe(event: &Event) -> String {
+    match event {
+        Event::New {
+            original,
+            translated,
+        } => format!(
+            "new    {} to {}: {} to {}",
+            original.source, original.dest, translated.source, translated.dest
+        ),
+        Event::State {
+            original, state, ..
+        } => {
+            let state = serde_json::to_value(state).unwrap_or_default();
+            let state = state.as_str().unwrap_or_default();
+            format!("state  {} to {}: {state}", original.source, original.dest)
+        }
+        Event::Drop {
+            packet,
+            vtag,
+            reason,
+            ifindex,
+        } => format!(
+            "{reason}  {} to {}, tag {vtag:#010x}, from device {ifindex}",
+            packet.source, packet.dest
+        ),
+    }
+}
+
+impl Monitor {
+    pub fn run(&self, maps: &Maps, output: Output) -> Result<()> {
+        let mut left = self.count.unwrap_or(u64::MAX);
+        let mut failed = None;
+        let mut each = |event: Event| {
+            let line = match output {
+                Output::Text => describe(&event),
+                Output::Json => serde_json::to_string(&event).unwrap_or_default(),
+            };
+            let mut out = std::io::stdout().lock();
+            if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+                failed = Some(error);
+                return ControlFlow::Break(());
+            }
+            left -= 1;
+            if left == 0 {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        };
+        let idle = self.idle.map(|seconds| Duration::from_secs(seconds.into()));
+        maps.watch(idle, &mut each)?;
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+}

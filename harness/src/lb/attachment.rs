@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Programs attached to devices, by links that are pinned: they stay when the process ends.
+//!
+//! The pins of one load balancer are a folder of bpffs: its maps by their names, and in `links/`
+//! a link for each device and point, as `eth0.tcx-ingress`.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use libbpf_rs::Link;
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use serde::Serialize;
+
+use super::datapath::{Datapath, Options};
+use crate::csum_prog::Hook;
+use crate::error::{Doing, Error, Result};
+use crate::tcx::{self, Point};
+
+/// Where bpffs usually is.
+const BPFFS: &str = "/sys/fs/bpf";
+/// Where the pins of a load balancer are, if nobody says otherwise.
+pub const PINS: &str = "/sys/fs/bpf/sctp-lb";
+
+const POINTS: [(Point, &str); 3] = [
+    (Point::TcxIngress, "tcx-ingress"),
+    (Point::TcxEgress, "tcx-egress"),
+    (Point::Xdp, "xdp"),
+];
+
+fn point_name(point: Point) -> &'static str {
+    POINTS
+        .iter()
+        .find(|(known, _)| *known == point)
+        .map_or("", |(_, name)| name)
+}
+
+/// A device that a load balancer is attached to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Attached {
+    /// The device, by the name that it had then.
+    pub device: String,
+    /// `tcx-ingress`, `tcx-egress` or `xdp`.
+    pub point: String,
+}
+
+/// The folder in which the pins of a load balancer are.
+#[derive(Debug, Clone)]
+pub struct Pins {
+    folder: PathBuf,
+}
+
+/// What a hook attaches, and what of the other hook is not to be there any more.
+fn points(hook: Hook) -> (&'static [Point], &'static [Point]) {
+    match hook {
+        Hook::Tc => (&[Point::TcxIngress, Point::TcxEgress], &[Point::Xdp]),
+        // XDP sees only what comes in: this node's own errors are tc's.
+        Hook::Xdp => (&[Point::Xdp, Point::TcxEgress], &[Point::TcxIngress]),
+    }
+}
+
+impl Pins {
+    /// Pins in this folder, which must be on bpffs if it is there; the usual bpffs is mounted if
+    /// it is not.
+    ///
+    /// # Errors
+    /// If bpffs cannot be mounted, or the folder is on another file system.
+    pub fn new(folder: &Path) -> Result<Self> {
+        let doing = || {
+            format!(
+                "pin to {}: it must be on bpffs (mount -t bpf)",
+                folder.display()
+            )
+        };
+        if folder.starts_with(BPFFS) && !is_bpffs(Path::new(BPFFS)) {
+            mount(
+                Some("bpf"),
+                BPFFS,
+                Some("bpf"),
+                MsFlags::empty(),
+                None::<&str>,
+            )
+            .doing(|| format!("mount bpffs at {BPFFS}"))?;
+        }
+        let there = folder.ancestors().find(|path| path.exists());
+        if !there.is_some_and(is_bpffs) {
+            return Err(io::Error::from(io::ErrorKind::Unsupported)).doing(doing);
+        }
+        Ok(Self {
+            folder: folder.to_path_buf(),
+        })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn links(&self) -> PathBuf {
+        self.folder.join("links")
+    }
+
+    fn link(&self, device: &str, point: Point) -> PathBuf {
+        self.links().join(format!("{device}.{}", point_name(point)))
+    }
+
+    /// Attaches the load balancer to each device, or replaces the program of one that has it
+    /// already: no packet passes without it. If a device fails, those before it stay attached.
+    ///
+    /// # Errors
+    /// If the programs do not load, or a device does not exist or refuses.
+    pub fn attach(&self, devices: &[String], hook: Hook, options: &Options) -> Result<()> {
+        let options = Options {
+            pins: Some(self.folder.clone()),
+            ..options.clone()
+        };
+        fs::create_dir_all(self.links()).doing(|| format!("make {}", self.links().display()))?;
+        let mut storage = MaybeUninit::uninit();
+        let program = Datapath::load(hook, &options, &mut storage)?;
+        let mut tc_storage = MaybeUninit::uninit();
+        let tc = match hook {
+            Hook::Tc => None,
+            Hook::Xdp => Some(Datapath::load(Hook::Tc, &options, &mut tc_storage)?),
+        };
+        let egress = tc.as_ref().unwrap_or(&program).egress();
+        let egress = egress.ok_or_else(|| Error::Packet("no egress program".into()))?;
+        let (wanted, unwanted) = points(hook);
+        for device in devices {
+            for point in wanted {
+                let fd = match point {
+                    Point::TcxEgress => egress.as_fd(),
+                    _ => program.ingress().as_fd(),
+                };
+                self.attach_point(device, *point, fd)?;
+            }
+            for point in unwanted {
+                self.remove(&self.link(device, *point))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_point(&self, device: &str, point: Point, prog: BorrowedFd<'_>) -> Result<()> {
+        let path = self.link(device, point);
+        if path.exists() {
+            match replace(&path, prog) {
+                // The device that it was on is gone: there may be another of its name.
+                Err(e) if e.raw_os_error() == Some(nix::libc::ENOLINK) => self.remove(&path)?,
+                result => {
+                    return result.doing(|| format!("replace the program at {}", path.display()));
+                }
+            }
+        }
+        let link = tcx::attach(prog, device, point)?;
+        pin(&link, &path).doing(|| format!("pin a link to {}", path.display()))
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        match fs::remove_file(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.doing(|| format!("remove {}", path.display())),
+        }
+    }
+
+    /// Detaches the load balancer from the device. Associations stay known, should it come back.
+    ///
+    /// # Errors
+    /// If it is not attached there.
+    pub fn detach(&self, device: &str) -> Result<()> {
+        let attached = self.attached()?;
+        if !attached.iter().any(|found| found.device == device) {
+            return Err(io::Error::from(io::ErrorKind::NotFound))
+                .doing(|| format!("detach from {device}: sctp-lb is not attached there"));
+        }
+        for (point, _) in POINTS {
+            self.remove(&self.link(device, point))?;
+        }
+        Ok(())
+    }
+
+    /// Detaches the load balancer from all devices, and forgets all services and associations.
+    ///
+    /// # Errors
+    /// If a pin cannot be removed.
+    pub fn detach_all(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.folder) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.doing(|| format!("remove {}", self.folder.display())),
+        }
+    }
+
+    /// Where the load balancer is attached.
+    ///
+    /// # Errors
+    /// If the pins cannot be read.
+    pub fn attached(&self) -> Result<Vec<Attached>> {
+        let entries = match fs::read_dir(self.links()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            result => result.doing(|| format!("read {}", self.links().display()))?,
+        };
+        let mut attached: Vec<_> = entries
+            .filter_map(|entry| {
+                let name = entry.ok()?.file_name().into_string().ok()?;
+                let (device, point) = name.rsplit_once('.')?;
+                Some(Attached {
+                    device: device.to_string(),
+                    point: point.to_string(),
+                })
+            })
+            .collect();
+        attached.sort();
+        Ok(attached)
+    }
+}
+
+fn is_bpffs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
+}
+
+/// Gives a pinned link another program.
+fn replace(path: &Path, prog: BorrowedFd<'_>) -> io::Result<()> {
+    let link = Link::open(path).map_err(|e| io::Error::other(e.to_string()))?;
+    // SAFETY: a plain system call on descriptors that live; null options are allowed.
+    let err = unsafe {
+        libbpf_sys::bpf_link_update(link.as_fd().as_raw_fd(), prog.as_raw_fd(), std::ptr::null())
+    };
+    if err < 0 {
+        return Err(io::Error::from_raw_os_error(-err));
+    }
+    Ok(())
+}
+
+fn pin(link: &OwnedFd, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: a plain system call on a descriptor that lives and a string that ends with zero.
+    let err = unsafe { libbpf_sys::bpf_obj_pin(link.as_raw_fd(), path.as_ptr()) };
+    if err < 0 {
+        return Err(io::Error::from_raw_os_error(-err));
+    }
+    Ok(())
+}

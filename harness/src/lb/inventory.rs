@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! What the datapath's maps say: services, backends and policies.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::Serialize;
+
+use super::maps::{Maps, endpoint_addr};
+use crate::error::Result;
+use crate::map_bytes::addr;
+
+/// A frontend of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServiceEntry {
+    /// The service's port, as `namespace/name:port`.
+    pub service: String,
+    /// Where clients reach it.
+    pub frontend: SocketAddr,
+    /// Backends that take new associations from there.
+    pub backends: usize,
+    /// Whether backends see this node's address.
+    pub masquerade: bool,
+    /// For how many seconds a client keeps its backend; 0: no affinity.
+    pub affinity: u32,
+}
+
+/// A backend of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BackendEntry {
+    /// The service's port.
+    pub service: String,
+    /// The backend.
+    pub backend: SocketAddr,
+    /// Whether it gets no new associations.
+    pub draining: bool,
+    /// Associations that it has.
+    pub associations: usize,
+}
+
+/// What an endpoint may do in one direction, with one prefix.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct PolicyEntry {
+    /// The endpoint.
+    pub endpoint: IpAddr,
+    /// `ingress` or `egress`.
+    pub direction: String,
+    /// Its peers. `None`: there is no rule, and it may do nothing.
+    pub peers: Option<IpNet>,
+    /// Ports that are allowed where this is the longest prefix that matches, as first and last.
+    pub ports: Vec<(u16, u16)>,
+}
+
+/// A prefix as the user wrote it: one within `::ffff:0:0/96` is IPv4.
+fn prefix(words: [u32; 4], len: u32) -> Option<IpNet> {
+    let len = u8::try_from(len).ok()?;
+    match addr(words) {
+        IpAddr::V4(addr) => Ipv4Net::new(addr, len.checked_sub(96)?).ok().map(IpNet::V4),
+        IpAddr::V6(addr) => Ipv6Net::new(addr, len).ok().map(IpNet::V6),
+    }
+}
+
+impl Maps {
+    fn names(&self) -> Result<HashMap<u32, String>> {
+        let names = self.service_names.entries()?;
+        Ok(names
+            .into_iter()
+            .map(|(id, name)| (id, name.text()))
+            .collect())
+    }
+
+    /// All frontends, by service.
+    ///
+    /// # Errors
+    /// If a map cannot be read.
+    pub fn service_list(&self) -> Result<Vec<ServiceEntry>> {
+        let names = self.names()?;
+        let mut usable: HashMap<(u32, bool), usize> = HashMap::new();
+        for (_, backend) in self.backends.entries()? {
+            if backend.draining == 0 {
+                let ipv4 = endpoint_addr(&backend.addr).is_ipv4();
+                *usable.entry((backend.service, ipv4)).or_default() += 1;
+            }
+        }
+        let mut list: Vec<_> = self
+            .services
+            .entries()?
+            .iter()
+            .map(|(key, service)| {
+                let frontend = endpoint_addr(key);
+                let backends = usable.get(&(service.id, frontend.is_ipv4()));
+                ServiceEntry {
+                    service: names.get(&service.id).cloned().unwrap_or_default(),
+                    frontend,
+                    backends: backends.copied().unwrap_or_default(),
+                    masquerade: service.masquerade != 0,
+                    affinity: service.affinity,
+                }
+            })
+            .collect();
+        list.sort_by(|a, b| (&a.service, a.frontend).cmp(&(&b.service, b.frontend)));
+        Ok(list)
+    }
+
+    /// All backends, by service.
+    ///
+    /// # Errors
+    /// If a map cannot be read.
+    pub fn backend_list(&self) -> Result<Vec<BackendEntry>> {
+        let names = self.names()?;
+        let mut associations: HashMap<u32, usize> = HashMap::new();
+        for (_, assoc) in self.assocs.entries()? {
+            *associations.entry(assoc.backend).or_default() += 1;
+        }
+        let mut list: Vec<_> = self
+            .backends
+            .entries()?
+            .iter()
+            .map(|(id, backend)| BackendEntry {
+                service: names
+                    .get(&backend.service)
+                    .cloned()
+                    .unwrap_or_else(|| "(removed)".into()),
+                backend: endpoint_addr(&backend.addr),
+                draining: backend.draining != 0,
+                associations: associations.get(id).copied().unwrap_or_default(),
+            })
+            .collect();
+        list.sort_by(|a, b| (&a.service, a.backend).cmp(&(&b.service, b.backend)));
+        Ok(list)
+    }
+
+    /// All policies, by endpoint.
+    ///
+    /// # Errors
+    /// If a map cannot be read.
+    pub fn policy_list(&self) -> Result<Vec<PolicyEntry>> {
+        let mut rules: BTreeMap<u32, Vec<_>> = BTreeMap::new();
+        for (key, ports) in self.policy_prefixes.entries()? {
+            let peers = prefix(key.peer.word, key.prefix_len.saturating_sub(32));
+            let ranges = ports.range.iter().take(ports.nr as usize);
+            let ranges: Vec<_> = ranges.map(|range| (range.first, range.last)).collect();
+            let number = u32::from_be(key.endpoint);
+            rules.entry(number).or_default().push((peers, ranges));
+        }
+        let mut list = Vec::new();
+        for (key, endpoint) in self.policy_endpoints.entries()? {
+            for (direction, name) in [(0, "ingress"), (1, "egress")] {
+                if endpoint.selected[direction] == 0 {
+                    continue;
+                }
+                let number = endpoint.id * 2 + direction as u32;
+                let none = || vec![(None, Vec::new())];
+                for (peers, ports) in rules.remove(&number).unwrap_or_else(none) {
+                    list.push(PolicyEntry {
+                        endpoint: addr(key.word),
+                        direction: name.to_string(),
+                        peers,
+                        ports,
+                    });
+                }
+            }
+        }
+        list.sort();
+        Ok(list)
+    }
+}
