@@ -2,3 +2,4 @@
 //! The control plane of the load balancer, `sctp-lb`.
 
 pub mod model;
+pub mod policy;
