@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! The control plane of the load balancer, `sctp-lb`.
 
+pub mod maglev;
 pub mod model;
 pub mod policy;
