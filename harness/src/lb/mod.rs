@@ -2,5 +2,6 @@
 //! The control plane of the load balancer, `sctp-lb`.
 
 pub mod maglev;
+pub mod manifests;
 pub mod model;
 pub mod policy;
