@@ -52,6 +52,14 @@ pub enum Error {
     /// An association did not come about, or broke.
     #[error("association: {0}")]
     Association(String),
+    /// A manifest, or a part of one, that is not understood.
+    #[error("{place}: {problem}")]
+    Manifest {
+        /// File, object and field, as far as they are known.
+        place: String,
+        /// What is wrong with it, and what to do where that is known.
+        problem: String,
+    },
 }
 
 /// Shorthand for results with [`Error`].

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use etherparse::{
-    EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv4Options, Ipv6Header, Ipv6RawExtHeader,
-    SingleVlanHeader, SlicedPacket, VlanId,
+    EtherType, Ethernet2Header, Icmpv4Type, Icmpv6Type, IpNumber, Ipv4Header, Ipv4Options,
+    Ipv6Header, Ipv6RawExtHeader, PacketBuilder, SingleVlanHeader, SlicedPacket, VlanId, icmpv4,
 };
 
 use crate::checksum::{self, CHECKSUM_OFFSET, COMMON_HEADER_LEN};
@@ -205,6 +205,41 @@ impl Frame {
         let at = self.sctp.start + CHECKSUM_OFFSET;
         self.bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
     }
+}
+
+/// An ICMP error of `router` about `quoted`, of which it quotes the IP packet's first bytes: it
+/// goes to where that came from. The kind is "too big", with an MTU of 1,280.
+///
+/// # Errors
+/// If the addresses are of two families, or the quoted frame has VLAN tags.
+pub fn icmp_error(router: IpAddr, quoted: &Frame, quoted_len: usize) -> Result<Vec<u8>> {
+    let found = find(&quoted.bytes).ok_or_else(|| Error::Packet("no SCTP to quote".into()))?;
+    let quote = quoted
+        .bytes
+        .get(Ethernet2Header::LEN..)
+        .map(|packet| &packet[..quoted_len.min(packet.len())])
+        .unwrap_or_default();
+    let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+    let mut bytes = Vec::new();
+    let written = match (router, found.source.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => builder
+            .ipv4(from.octets(), to.octets(), 64)
+            .icmpv4(Icmpv4Type::DestinationUnreachable(
+                icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1280 },
+            ))
+            .write(&mut bytes, quote),
+        (IpAddr::V6(from), IpAddr::V6(to)) => builder
+            .ipv6(from.octets(), to.octets(), 64)
+            .icmpv6(Icmpv6Type::PacketTooBig { mtu: 1280 })
+            .write(&mut bytes, quote),
+        _ => {
+            return Err(Error::Packet(
+                "router and source are of two families".into(),
+            ));
+        }
+    };
+    written.map_err(|e| Error::Packet(e.to_string()))?;
+    Ok(bytes)
 }
 
 /// An SCTP packet found in a frame.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! Programs attached to devices, by links that are pinned: they stay when the process ends.
 //!
-//! The pins of one load balancer are a folder of bpffs: its maps by their names, and in `links/`
-//! a link for each device and point, as `eth0.tcx-ingress`.
+//! The pins of one load balancer are a folder of bpffs: its maps by their names, and a link for
+//! each point and device, as `links/tcx-ingress/eth0`.
 
 use std::ffi::CString;
 use std::fs;
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use libbpf_rs::Link;
 use nix::mount::{MsFlags, mount};
+use nix::net::if_::if_nametoindex;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use serde::Serialize;
 
@@ -101,25 +102,31 @@ impl Pins {
         &self.folder
     }
 
-    fn links(&self) -> PathBuf {
-        self.folder.join("links")
+    fn links(&self, point: Point) -> PathBuf {
+        self.folder.join("links").join(point_name(point))
     }
 
     fn link(&self, device: &str, point: Point) -> PathBuf {
-        self.links().join(format!("{device}.{}", point_name(point)))
+        self.links(point).join(file_name(device))
     }
 
     /// Attaches the load balancer to each device, or replaces the program of one that has it
-    /// already: no packet passes without it. If a device fails, those before it stay attached.
+    /// already: no packet passes without it. If a device refuses, those before it stay attached.
     ///
     /// # Errors
     /// If the programs do not load, or a device does not exist or refuses.
     pub fn attach(&self, devices: &[String], hook: Hook, options: &Options) -> Result<()> {
+        for device in devices {
+            if_nametoindex(device.as_str()).doing(|| format!("no device {device}"))?;
+        }
         let options = Options {
             pins: Some(self.folder.clone()),
             ..options.clone()
         };
-        fs::create_dir_all(self.links()).doing(|| format!("make {}", self.links().display()))?;
+        for (point, _) in POINTS {
+            let folder = self.links(point);
+            fs::create_dir_all(&folder).doing(|| format!("make {}", folder.display()))?;
+        }
         let mut storage = MaybeUninit::uninit();
         let program = Datapath::load(hook, &options, &mut storage)?;
         let mut tc_storage = MaybeUninit::uninit();
@@ -199,23 +206,33 @@ impl Pins {
     /// # Errors
     /// If the pins cannot be read.
     pub fn attached(&self) -> Result<Vec<Attached>> {
-        let entries = match fs::read_dir(self.links()) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            result => result.doing(|| format!("read {}", self.links().display()))?,
-        };
-        let mut attached: Vec<_> = entries
-            .filter_map(|entry| {
-                let name = entry.ok()?.file_name().into_string().ok()?;
-                let (device, point) = name.rsplit_once('.')?;
+        let mut attached = Vec::new();
+        for (point, name) in POINTS {
+            let folder = self.links(point);
+            let entries = match fs::read_dir(&folder) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                result => result.doing(|| format!("read {}", folder.display()))?,
+            };
+            attached.extend(entries.filter_map(|entry| {
+                let file = entry.ok()?.file_name();
                 Some(Attached {
-                    device: device.to_string(),
-                    point: point.to_string(),
+                    device: device_name(file.to_str()?),
+                    point: name.to_string(),
                 })
-            })
-            .collect();
+            }));
+        }
         attached.sort();
         Ok(attached)
     }
+}
+
+/// bpffs takes no dots in names, which VLAN devices have.
+fn file_name(device: &str) -> String {
+    device.replace('%', "%25").replace('.', "%2E")
+}
+
+fn device_name(file: &str) -> String {
+    file.replace("%2E", ".").replace("%25", "%")
 }
 
 fn is_bpffs(path: &Path) -> bool {

@@ -166,7 +166,6 @@ impl<K: MapBytes, V: MapBytes> TypedMap<K, V> {
 #[derive(Debug)]
 pub struct Maps {
     pub(crate) assocs: TypedMap<u64, assoc>,
-    pub(crate) paths: TypedMap<tuple, path>,
     pub(crate) services: TypedMap<endpoint, service>,
     pub(crate) service_names: TypedMap<u32, service_name>,
     pub(crate) backends: TypedMap<u32, backend>,
@@ -183,7 +182,6 @@ impl Maps {
     fn collect(mut get: impl FnMut(&str) -> Result<MapHandle>) -> Result<Self> {
         Ok(Self {
             assocs: TypedMap::new(get("assocs")?),
-            paths: TypedMap::new(get("paths")?),
             services: TypedMap::new(get("services")?),
             service_names: TypedMap::new(get("service_names")?),
             backends: TypedMap::new(get("backends")?),

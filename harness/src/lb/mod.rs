@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! The load balancer, `sctp-lb`: its control plane ([`model`], [`sync`]), and its programs
-//! ([`datapath`]).
+//! The load balancer, `sctp-lb`: what it is to do ([`model`], [`manifests`]), its programs
+//! ([`datapath`], [`attachment`]), and what connects the two ([`sync`]).
 
 pub mod attachment;
 pub mod conntrack;
@@ -8,6 +8,7 @@ pub mod datapath;
 pub mod events;
 pub mod inventory;
 pub mod maglev;
+pub mod manifests;
 pub mod maps;
 pub mod model;
 pub mod policy;

@@ -7,5 +7,6 @@
 mod association;
 mod csum;
 mod lb;
+mod lb_sockets;
 mod support;
 mod translate;

@@ -45,7 +45,9 @@ fn parse_service(text: &str) -> Result<(SocketAddr, Vec<SocketAddr>)> {
         }
         Ok(addr)
     };
-    let (vip, backends) = text.split_once('=').context("it is VIP:PORT=BACKEND:PORT")?;
+    let (vip, backends) = text
+        .split_once('=')
+        .context("it is VIP:PORT=BACKEND:PORT")?;
     let vip = parse(vip)?;
     let backends = backends.split(',').map(parse).collect::<Result<Vec<_>>>()?;
     if let Some(other) = backends.iter().find(|b| b.is_ipv4() != vip.is_ipv4()) {
@@ -78,7 +80,13 @@ impl Apply {
                 draining: false,
             });
             let service = Service {
-                frontends: [(*vip, Frontend { masquerade: self.masquerade })].into(),
+                frontends: [(
+                    *vip,
+                    Frontend {
+                        masquerade: self.masquerade,
+                    },
+                )]
+                .into(),
                 backends: backends.collect(),
                 affinity: None,
             };

@@ -99,7 +99,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sctp-lb: {error:#}");
+            eprintln!("sctp-lb: {error}");
             ExitCode::FAILURE
         }
     }

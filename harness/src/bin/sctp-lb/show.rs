@@ -58,11 +58,14 @@ fn yes_or_no(value: bool) -> String {
 }
 
 fn ports(entry: &PolicyEntry) -> String {
-    let ranges = entry.ports.iter().map(|(first, last)| match (first, last) {
-        (0, u16::MAX) => "all".to_string(),
-        (first, last) if first == last => first.to_string(),
-        (first, last) => format!("{first}-{last}"),
-    });
+    let ranges = entry
+        .ports
+        .iter()
+        .map(|(first, last)| match (*first, *last) {
+            (0, u16::MAX) => "all".to_string(),
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first}-{last}"),
+        });
     let ranges: Vec<_> = ranges.collect();
     if ranges.is_empty() {
         return "none".into();
@@ -130,7 +133,9 @@ pub fn get(maps: &Maps, what: What, output: Output) -> Result<()> {
         What::Conntrack => print(
             &maps.associations()?,
             output,
-            &["STATE", "CLIENT", "SERVICE", "AS", "BACKEND", "PACKETS", "AGE", "EXPIRES"],
+            &[
+                "STATE", "CLIENT", "SERVICE", "AS", "BACKEND", "PACKETS", "AGE", "EXPIRES",
+            ],
             association,
         ),
     }

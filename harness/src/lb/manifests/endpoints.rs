@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Who serves a service: its `EndpointSlice`s.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::api::discovery::v1::{Endpoint as Listed, EndpointPort, EndpointSlice};
+
+use super::reading::{Object, Objects};
+use super::{is_sctp, values};
+use crate::error::Result;
+use crate::lb::model::Backend;
+
+/// Names the service that a slice is of.
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// An endpoint that serves, or still does.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    addr: SocketAddr,
+    secondary: Vec<IpAddr>,
+    /// It takes new associations. If not, it terminates.
+    ready: bool,
+    node: Option<String>,
+}
+
+/// All slices, by the namespace and name of their services.
+pub(super) struct Slices<'a>(BTreeMap<(&'a str, &'a str), Vec<&'a Object<EndpointSlice>>>);
+
+impl<'a> Slices<'a> {
+    /// Sorts the slices by their services.
+    pub fn new(objects: &'a Objects, notes: &mut Vec<String>) -> Self {
+        let services = objects.services.iter();
+        let mut by_service: BTreeMap<_, Vec<_>> = services
+            .map(|object| {
+                (
+                    (object.namespace.as_str(), object.name.as_str()),
+                    Vec::new(),
+                )
+            })
+            .collect();
+        for object in &objects.slices {
+            let labels = object.it.metadata.labels.as_ref();
+            let service = labels.and_then(|labels| labels.get(SERVICE_NAME_LABEL));
+            let service = service.map_or("", String::as_str);
+            match by_service.get_mut(&(object.namespace.as_str(), service)) {
+                Some(slices) => slices.push(object),
+                None if has_sctp(&object.it) => notes.push(of_no_service(object, service)),
+                None => {}
+            }
+        }
+        Self(by_service)
+    }
+
+    /// The endpoints of a port of `service`, by their primary addresses.
+    pub fn endpoints(
+        &self,
+        service: &Object<Service>,
+        port: &ServicePort,
+    ) -> Result<Vec<Endpoint>> {
+        let key = (service.namespace.as_str(), service.name.as_str());
+        let spec = service.it.spec.as_ref();
+        let mut found = Found {
+            name: port.name.as_deref().unwrap_or_default(),
+            not_ready_too: spec.and_then(|spec| spec.publish_not_ready_addresses) == Some(true),
+            endpoints: BTreeMap::new(),
+            owners: BTreeMap::new(),
+        };
+        for slice in self.0.get(&key).into_iter().flatten() {
+            found.add(slice)?;
+        }
+        Ok(found.endpoints.into_values().collect())
+    }
+}
+
+fn has_sctp(slice: &EndpointSlice) -> bool {
+    let mut ports = slice.ports.iter().flatten();
+    ports.any(|port| is_sctp(port.protocol.as_deref()))
+}
+
+fn of_no_service(slice: &Object<EndpointSlice>, service: &str) -> String {
+    let title = slice.title();
+    match service {
+        "" => format!("{title}: no label {SERVICE_NAME_LABEL}: serves no service"),
+        service => format!(
+            "{title}: Service {}/{service} is not there",
+            slice.namespace
+        ),
+    }
+}
+
+/// The endpoints of one port of a service, as they are found.
+struct Found<'a> {
+    name: &'a str,
+    not_ready_too: bool,
+    endpoints: BTreeMap<SocketAddr, Endpoint>,
+    /// Whose an address is, by the primary address.
+    owners: BTreeMap<SocketAddr, SocketAddr>,
+}
+
+impl Found<'_> {
+    fn add(&mut self, slice: &Object<EndpointSlice>) -> Result<()> {
+        for (index, port) in slice.it.ports.iter().flatten().enumerate() {
+            let name = port.name.as_deref().unwrap_or_default();
+            if !is_sctp(port.protocol.as_deref()) || name != self.name {
+                continue;
+            }
+            let port = port_number(slice, index, port)?;
+            for (index, listed) in slice.it.endpoints.iter().enumerate() {
+                self.add_endpoint(slice, index, listed, port)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_endpoint(
+        &mut self,
+        slice: &Object<EndpointSlice>,
+        index: usize,
+        listed: &Listed,
+        port: u16,
+    ) -> Result<()> {
+        let addrs = addresses(slice, index, listed)?;
+        let Some(ready) = self.serves(listed) else {
+            return Ok(());
+        };
+        let addr = SocketAddr::new(addrs[0], port);
+        for (place, path) in addrs.iter().enumerate() {
+            let owner = self.owners.entry(SocketAddr::new(*path, port));
+            let owner = *owner.or_insert(addr);
+            if owner != addr {
+                let field = format!("endpoints[{index}].addresses[{place}]");
+                let problem = format!("{path} is an address of the endpoint {owner} too");
+                return Err(slice.error(field, problem));
+            }
+        }
+        // While slices are rearranged an endpoint may be in two of them.
+        if self.endpoints.get(&addr).is_some_and(|other| other.ready) {
+            return Ok(());
+        }
+        let endpoint = Endpoint {
+            addr,
+            secondary: addrs[1..].to_vec(),
+            ready,
+            node: listed.node_name.clone(),
+        };
+        self.endpoints.insert(addr, endpoint);
+        Ok(())
+    }
+
+    /// Whether an endpoint serves new associations, or at least (`Some(false)`) those it has.
+    fn serves(&self, listed: &Listed) -> Option<bool> {
+        let conditions = listed.conditions.clone().unwrap_or_default();
+        if self.not_ready_too || conditions.ready.unwrap_or(true) {
+            return Some(true);
+        }
+        let serves = conditions.serving.unwrap_or(true);
+        (serves && conditions.terminating == Some(true)).then_some(false)
+    }
+}
+
+fn port_number(slice: &Object<EndpointSlice>, index: usize, port: &EndpointPort) -> Result<u16> {
+    let field = format!("ports[{index}].port");
+    let Some(number) = port.port else {
+        return Err(slice.error(field, "is missing: a service's port needs a number"));
+    };
+    slice.check(field, values::port(number))
+}
+
+/// The addresses of an endpoint, of the family that the slice is of: at least one, each once.
+fn addresses(slice: &Object<EndpointSlice>, index: usize, listed: &Listed) -> Result<Vec<IpAddr>> {
+    let family = slice.it.address_type.as_str();
+    if !matches!(family, "IPv4" | "IPv6") {
+        let problem = format!("\"{family}\" is neither IPv4 nor IPv6");
+        return Err(slice.error("addressType", problem));
+    }
+    let mut addrs = Vec::new();
+    for (place, text) in listed.addresses.iter().enumerate() {
+        let field = format!("endpoints[{index}].addresses[{place}]");
+        let addr = slice.check(&field, values::address(text))?;
+        if addr.is_ipv4() != (family == "IPv4") {
+            return Err(slice.error(
+                field,
+                format!("{addr} is not {family}, as addressType says"),
+            ));
+        }
+        if !addrs.contains(&addr) {
+            addrs.push(addr);
+        }
+    }
+    if addrs.is_empty() {
+        return Err(slice.error(format!("endpoints[{index}].addresses"), "is empty"));
+    }
+    Ok(addrs)
+}
+
+/// The endpoints, or those on `node` only, as backends. Those that terminate get no new
+/// associations unless their family has no others.
+pub(super) fn backends(endpoints: &[Endpoint], node: Option<&str>) -> Vec<Backend> {
+    let here = |endpoint: &&Endpoint| node.is_none() || endpoint.node.as_deref() == node;
+    let here: Vec<_> = endpoints.iter().filter(here).collect();
+    let is_served = |ipv4| {
+        let mut ready = here.iter().filter(|endpoint| endpoint.ready);
+        ready.any(|endpoint| endpoint.addr.is_ipv4() == ipv4)
+    };
+    let served = [is_served(false), is_served(true)];
+    let backend = |endpoint: &&Endpoint| Backend {
+        addr: endpoint.addr,
+        secondary: endpoint.secondary.clone(),
+        draining: !endpoint.ready && served[usize::from(endpoint.addr.is_ipv4())],
+    };
+    here.iter().map(backend).collect()
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Kubernetes' own objects, from files. `docs/manifests.md` says what each means here.
+
+mod endpoints;
+mod pods;
+mod policy;
+mod reach;
+mod reading;
+mod selectors;
+mod services;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::lb::model::{Desired, Source};
+
+/// The protocol that this load balancer is for.
+const SCTP: &str = "SCTP";
+/// The protocol of a port that names none.
+const DEFAULT_PROTOCOL: &str = "TCP";
+
+/// Files of manifests, and what they do not say of this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Manifests {
+    /// YAML, of one or more documents, or JSON if the name ends in `.json`.
+    pub files: Vec<PathBuf>,
+    /// This node, as endpoints name it in `nodeName`. Traffic policies that are `Local` need it.
+    pub node_name: Option<String>,
+    /// Where clients reach node ports.
+    pub node_addresses: Vec<IpAddr>,
+}
+
+/// What was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// All that is wanted.
+    pub desired: Desired,
+    /// What was left out and the user should know of, a line each.
+    pub notes: Vec<String>,
+}
+
+impl Manifests {
+    /// Reads all files.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or any part of it that matters here is not understood. The error
+    /// names the file, the object and the field.
+    pub fn load(&self) -> Result<Reading> {
+        self.check_node_addresses()?;
+        let mut objects = reading::read(&self.files)?;
+        let mut notes = std::mem::take(&mut objects.notes);
+        let services = services::build(&objects, self, &mut notes)?;
+        let policies = policy::build(&objects, &mut notes)?;
+        Ok(Reading {
+            desired: Desired { services, policies },
+            notes,
+        })
+    }
+
+    fn check_node_addresses(&self) -> Result<()> {
+        for addr in &self.node_addresses {
+            values::check_address(*addr).map_err(|problem| Error::Manifest {
+                place: "node address".into(),
+                problem,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Source for Manifests {
+    fn read(&self) -> Result<Desired> {
+        Ok(self.load()?.desired)
+    }
+}
+
+/// Whether a port of this protocol is for us.
+fn is_sctp(protocol: Option<&str>) -> bool {
+    protocol == Some(SCTP)
+}
+
+/// Says that a port is not for us.
+fn left_to_others(what: &str, protocol: Option<&str>) -> String {
+    let protocol = protocol.unwrap_or(DEFAULT_PROTOCOL);
+    format!("{what} ({protocol}): left to others")
+}

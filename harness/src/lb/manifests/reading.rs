@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! From files to objects: which there are, where each was read, and what is misspelt in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::Resource;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::error::{Doing, Error, Result};
+
+/// The namespace of an object that names none.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// An object, and where it was read.
+#[derive(Debug)]
+pub(super) struct Object<T> {
+    pub file: String,
+    pub namespace: String,
+    pub name: String,
+    pub it: T,
+}
+
+impl<T: Resource> Object<T> {
+    /// Its name, with the namespace that it is in.
+    pub fn id(&self) -> String {
+        id(&self.namespace, &self.name)
+    }
+
+    /// Its kind and name, for notes.
+    pub fn title(&self) -> String {
+        format!("{} {}", T::KIND, self.id())
+    }
+
+    /// Says what is wrong with a field of it.
+    pub fn error(&self, field: impl Display, problem: impl Into<String>) -> Error {
+        Error::Manifest {
+            place: format!("{}: {}: {field}", self.file, self.title()),
+            problem: problem.into(),
+        }
+    }
+
+    /// Blames `field` if there is a problem.
+    pub fn check<V>(
+        &self,
+        field: impl Display,
+        value: std::result::Result<V, String>,
+    ) -> Result<V> {
+        value.map_err(|problem| self.error(field, problem))
+    }
+}
+
+/// All that was read.
+#[derive(Debug, Default)]
+pub(super) struct Objects {
+    pub services: Vec<Object<Service>>,
+    pub slices: Vec<Object<EndpointSlice>>,
+    pub policies: Vec<Object<NetworkPolicy>>,
+    pub pods: Vec<Object<Pod>>,
+    pub namespaces: Vec<Object<Namespace>>,
+    pub notes: Vec<String>,
+    /// In which file each was, by kind and name.
+    seen: BTreeMap<(&'static str, String), String>,
+    /// Fields that a note was made of.
+    unknown: BTreeSet<String>,
+}
+
+/// A document of a file.
+#[derive(Clone, Copy)]
+struct Origin<'a> {
+    file: &'a str,
+    number: usize,
+}
+
+impl Origin<'_> {
+    /// Blames the document, as its object has no name.
+    fn error(&self, problem: impl Into<String>) -> Error {
+        Error::Manifest {
+            place: format!("{}: document {}", self.file, self.number),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// Reads `files` in their order.
+pub(super) fn read(files: &[PathBuf]) -> Result<Objects> {
+    let mut objects = Objects::default();
+    for path in files {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).doing(|| format!("read {file}"))?;
+        let documents = documents(path, &text).map_err(|problem| Error::Manifest {
+            place: file.clone(),
+            problem,
+        })?;
+        for (number, document) in (1..).zip(documents) {
+            let file = file.as_str();
+            objects.add(Origin { file, number }, document, &Header::default())?;
+        }
+    }
+    Ok(objects)
+}
+
+fn documents(path: &Path, text: &str) -> std::result::Result<Vec<Value>, String> {
+    if path
+        .extension()
+        .is_some_and(|extension| extension == "json")
+    {
+        let documents = serde_json::Deserializer::from_str(text).into_iter();
+        return documents
+            .collect::<serde_json::Result<_>>()
+            .map_err(|e| e.to_string());
+    }
+    // A cluster's pods are more than what the parser takes by itself; its limits of depth stay.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_documents: 1_000_000,
+            max_events: 200_000_000,
+            max_nodes: 100_000_000,
+            max_total_scalar_bytes: 1 << 30,
+        },
+        with_snippet: false,
+    };
+    let documents = serde_saphyr::from_multiple_with_options(text, options);
+    documents.map_err(|e| e.to_string())
+}
+
+/// What an object is, as it says itself or the list says that it is in.
+#[derive(Debug, Clone, Default)]
+struct Header {
+    api_version: String,
+    kind: String,
+}
+
+impl Header {
+    fn of(value: &Value, list: &Self) -> std::result::Result<Self, String> {
+        let get = |field: &str, of_list: &str| match value.get(field) {
+            Some(Value::String(text)) => Ok(text.clone()),
+            None if !of_list.is_empty() => Ok(of_list.to_string()),
+            _ => Err(format!("{field} is missing: not an object of Kubernetes")),
+        };
+        Ok(Self {
+            api_version: get("apiVersion", &list.api_version)?,
+            kind: get("kind", &list.kind)?,
+        })
+    }
+
+    /// What the items of a list are: anything in a `List`, services in a `ServiceList`.
+    fn items(&self) -> Option<Self> {
+        let kind = self.kind.strip_suffix("List")?;
+        let api_version = if kind.is_empty() {
+            ""
+        } else {
+            &self.api_version
+        };
+        Some(Self {
+            api_version: api_version.to_string(),
+            kind: kind.to_string(),
+        })
+    }
+
+    fn is<T: Resource>(&self) -> bool {
+        self.api_version == T::API_VERSION && self.kind == T::KIND
+    }
+}
+
+impl Objects {
+    fn add(&mut self, origin: Origin<'_>, mut value: Value, list: &Header) -> Result<()> {
+        let header = Header::of(&value, list).map_err(|problem| origin.error(problem))?;
+        if let (Some(of_items), Some(Value::Array(items))) =
+            (header.items(), value.get_mut("items").map(Value::take))
+        {
+            let mut items = items.into_iter();
+            return items.try_for_each(|item| self.add(origin, item, &of_items));
+        }
+        if header.is::<Service>() {
+            self.push(origin, value, |all| &mut all.services)
+        } else if header.is::<EndpointSlice>() {
+            self.push(origin, value, |all| &mut all.slices)
+        } else if header.is::<NetworkPolicy>() {
+            self.push(origin, value, |all| &mut all.policies)
+        } else if header.is::<Pod>() {
+            self.push(origin, value, |all| &mut all.pods)
+        } else if header.is::<Namespace>() {
+            self.push(origin, value, |all| &mut all.namespaces)
+        } else {
+            self.notes.push(unread(origin, &header, &value));
+            Ok(())
+        }
+    }
+
+    fn push<T: Resource + DeserializeOwned>(
+        &mut self,
+        origin: Origin<'_>,
+        value: Value,
+        list: impl Fn(&mut Self) -> &mut Vec<Object<T>>,
+    ) -> Result<()> {
+        let (object, unknown) = parse::<T>(origin, value)?;
+        for field in unknown {
+            self.unknown(&object, &field)?;
+        }
+        let file = object.file.clone();
+        if let Some(other) = self.seen.insert((T::KIND, object.id()), file) {
+            let problem = format!("is in {other} already: remove one of them");
+            return Err(object.error("metadata.name", problem));
+        }
+        list(self).push(object);
+        Ok(())
+    }
+
+    /// A field that we know nothing of: it may be from a later Kubernetes. Not so in policies,
+    /// where `form` for `from` would let everybody in.
+    fn unknown<T: Resource>(&mut self, object: &Object<T>, field: &str) -> Result<()> {
+        if T::KIND == NetworkPolicy::KIND && field.starts_with("spec") {
+            return Err(object.error(field, "is not a field of NetworkPolicy: correct its name"));
+        }
+        let field_of_kind = format!("{} {}", T::KIND, field.replace(char::is_numeric, ""));
+        if self.unknown.insert(field_of_kind) {
+            let title = object.title();
+            self.notes
+                .push(format!("{title}: {field}: not known, ignored"));
+        }
+        Ok(())
+    }
+}
+
+/// A name with the namespace, which is empty for what is in none.
+fn id(namespace: &str, name: &str) -> String {
+    if namespace.is_empty() {
+        name.to_string()
+    } else {
+        format!("{namespace}/{name}")
+    }
+}
+
+fn metadata<'a>(value: &'a Value, field: &str) -> Option<&'a str> {
+    let text = value.get("metadata")?.get(field)?.as_str()?;
+    (!text.is_empty()).then_some(text)
+}
+
+/// Says that an object is of no kind that we read.
+fn unread(origin: Origin<'_>, header: &Header, value: &Value) -> String {
+    let namespace = metadata(value, "namespace").unwrap_or_default();
+    let id = id(namespace, metadata(value, "name").unwrap_or_default());
+    let Header { api_version, kind } = header;
+    format!("{}: {kind} {id} ({api_version}): not read", origin.file)
+}
+
+/// The object that `value` is, and the fields of it that are not known.
+fn parse<T: Resource + DeserializeOwned>(
+    origin: Origin<'_>,
+    value: Value,
+) -> Result<(Object<T>, Vec<String>)> {
+    let namespace = match metadata(&value, "namespace") {
+        _ if T::KIND == Namespace::KIND => "",
+        namespace => namespace.unwrap_or(DEFAULT_NAMESPACE),
+    };
+    let name = metadata(&value, "name").ok_or_else(|| {
+        origin.error(format!("{}: metadata.name is missing or not text", T::KIND))
+    })?;
+    let (file, namespace) = (origin.file.to_string(), namespace.to_string());
+    let place = format!("{file}: {} {}", T::KIND, id(&namespace, name));
+    let name = name.to_string();
+
+    let mut unknown = Vec::new();
+    let mut track = serde_path_to_error::Track::new();
+    let value = serde_path_to_error::Deserializer::new(value, &mut track);
+    let mut ignored = |path: serde_ignored::Path<'_>| unknown.push(field(&path));
+    let value = serde_ignored::Deserializer::new(value, &mut ignored);
+    let it = T::deserialize(value).map_err(|e| Error::Manifest {
+        place: format!("{place}: {}", track.path()),
+        problem: e.to_string(),
+    })?;
+    let object = Object {
+        file,
+        namespace,
+        name,
+        it,
+    };
+    Ok((object, unknown))
+}
+
+/// A field as users write it.
+fn field(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", field(parent)),
+        Path::Map { parent, key } => match field(parent) {
+            parent if parent.is_empty() => key.clone(),
+            parent => format!("{parent}.{key}"),
+        },
+        Path::Some { parent }
+        | Path::NewtypeStruct { parent }
+        | Path::NewtypeVariant { parent } => field(parent),
+    }
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Where clients reach a service: `Service`s, as kube-proxy understands them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+
+use super::endpoints::{self, Endpoint, Slices};
+use super::reach::{self, Reach};
+use super::reading::{Object, Objects};
+use super::{Manifests, is_sctp, left_to_others, values};
+use crate::error::Result;
+use crate::lb::model::{self, Frontend, ServiceName};
+
+/// Marks the part of a service that only endpoints of this node serve.
+const LOCAL_SUFFIX: &str = " (local)";
+
+/// Makes the services.
+pub(super) fn build(
+    objects: &Objects,
+    options: &Manifests,
+    notes: &mut Vec<String>,
+) -> Result<BTreeMap<ServiceName, model::Service>> {
+    let mut builder = Builder {
+        slices: Slices::new(objects, notes),
+        options,
+        notes,
+        services: BTreeMap::new(),
+        names: BTreeSet::new(),
+        claims: BTreeMap::new(),
+    };
+    for object in &objects.services {
+        builder.add(object)?;
+    }
+    Ok(builder.services)
+}
+
+type Frontends = BTreeMap<SocketAddr, Frontend>;
+
+/// Where clients of one kind, in the cluster or outside, reach a port.
+struct Side {
+    frontends: Frontends,
+    /// Only endpoints of this node serve it.
+    local: bool,
+}
+
+struct Builder<'a> {
+    slices: Slices<'a>,
+    options: &'a Manifests,
+    notes: &'a mut Vec<String>,
+    services: BTreeMap<ServiceName, model::Service>,
+    names: BTreeSet<ServiceName>,
+    /// Whose each frontend is.
+    claims: BTreeMap<SocketAddr, ServiceName>,
+}
+
+impl Builder<'_> {
+    fn add(&mut self, object: &Object<Service>) -> Result<()> {
+        let spec = object.it.spec.clone().unwrap_or_default();
+        let ports = self.our_ports(object, &spec);
+        if ports.is_empty() {
+            return Ok(());
+        }
+        if let Some(why) = reach::has_no_frontend(&spec) {
+            self.notes.push(format!("{}: {why}", object.title()));
+            return Ok(());
+        }
+        let reach = Reach::of(object, &spec, self.options, self.notes)?;
+        for (index, port) in ports {
+            self.add_port(object, &reach, &format!("spec.ports[{index}]"), port)?;
+        }
+        Ok(())
+    }
+
+    fn our_ports<'s>(
+        &mut self,
+        object: &Object<Service>,
+        spec: &'s ServiceSpec,
+    ) -> Vec<(usize, &'s ServicePort)> {
+        let ports = spec.ports.iter().flatten().enumerate();
+        let (ours, others): (Vec<_>, Vec<_>) =
+            ports.partition(|(_, port)| is_sctp(port.protocol.as_deref()));
+        for (_, port) in others {
+            let what = format!("{} port {}", object.id(), port.port);
+            self.notes
+                .push(left_to_others(&what, port.protocol.as_deref()));
+        }
+        ours
+    }
+
+    fn add_port(
+        &mut self,
+        object: &Object<Service>,
+        reach: &Reach,
+        field: &str,
+        port: &ServicePort,
+    ) -> Result<()> {
+        let name = self.name(object, field, port)?;
+        let endpoints = self.slices.endpoints(object, port)?;
+        let [internal, external] = self.sides(object, reach, field, port)?;
+        for addr in internal.frontends.keys().chain(external.frontends.keys()) {
+            if let Some(other) = self.claims.insert(*addr, name.clone()) {
+                let problem = format!("{addr} of {name} is a frontend of {other} already");
+                return Err(object.error(field, problem));
+            }
+        }
+        if internal.frontends.is_empty() && external.frontends.is_empty() {
+            self.notes
+                .push(format!("{name}: no address that clients could reach it at"));
+        } else if endpoints.is_empty() {
+            self.notes.push(format!("{name}: no endpoints"));
+        }
+        self.insert(name, [internal, external], &endpoints, reach);
+        Ok(())
+    }
+
+    fn name(
+        &mut self,
+        object: &Object<Service>,
+        field: &str,
+        port: &ServicePort,
+    ) -> Result<ServiceName> {
+        let named = port.name.clone().filter(|name| !name.is_empty());
+        let name = ServiceName {
+            namespace: object.namespace.clone(),
+            name: object.name.clone(),
+            port: named.unwrap_or_else(|| port.port.to_string()),
+        };
+        if !self.names.insert(name.clone()) {
+            let problem = format!("another port is {name} already: name them apart");
+            return Err(object.error(format!("{field}.name"), problem));
+        }
+        Ok(name)
+    }
+
+    /// Where clients in the cluster reach a port, and where those outside do.
+    fn sides(
+        &mut self,
+        object: &Object<Service>,
+        reach: &Reach,
+        field: &str,
+        port: &ServicePort,
+    ) -> Result<[Side; 2]> {
+        let number = object.check(format!("{field}.port"), values::port(port.port))?;
+        let internal = frontends(&reach.internal, number, false);
+        // Backends of other nodes would answer past this one.
+        let masquerade = !reach.external_local;
+        let mut external = frontends(&reach.external, number, masquerade);
+        if let Some(node_port) = port.node_port.filter(|number| *number != 0) {
+            let field = format!("{field}.nodePort");
+            let node_port = object.check(field, values::port(node_port))?;
+            external.extend(frontends(&reach.node, node_port, masquerade));
+            if reach.node.is_empty() {
+                self.notes.push(format!(
+                    "{} node port {node_port}: this node has no address of the service's family",
+                    object.id()
+                ));
+            }
+        }
+        external.retain(|addr, _| !internal.contains_key(addr));
+        let side = |frontends, local| Side { frontends, local };
+        Ok([
+            side(internal, reach.internal_local),
+            side(external, reach.external_local),
+        ])
+    }
+
+    /// A service has one list of backends: where the sides' differ, they are two services.
+    fn insert(
+        &mut self,
+        name: ServiceName,
+        sides: [Side; 2],
+        endpoints: &[Endpoint],
+        reach: &Reach,
+    ) {
+        let node = self.options.node_name.as_deref();
+        let used = sides.into_iter().filter(|side| !side.frontends.is_empty());
+        let services = used.map(|Side { frontends, local }| {
+            let service = model::Service {
+                frontends,
+                backends: endpoints::backends(endpoints, node.filter(|_| local)),
+                affinity: reach.affinity,
+            };
+            (service, local)
+        });
+        let mut services: Vec<_> = services.collect();
+        if let [(one, _), (other, _)] = services.as_mut_slice() {
+            if one.backends == other.backends {
+                one.frontends.append(&mut other.frontends);
+                services.truncate(1);
+            }
+        }
+        let several = services.len() > 1;
+        for (service, local) in services {
+            let mut name = name.clone();
+            if several && local {
+                name.port += LOCAL_SUFFIX;
+            }
+            self.services.insert(name, service);
+        }
+    }
+}
+
+fn frontends(addrs: &[IpAddr], port: u16, masquerade: bool) -> Frontends {
+    let addrs = addrs.iter().map(|addr| SocketAddr::new(*addr, port));
+    addrs.map(|addr| (addr, Frontend { masquerade })).collect()
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Addresses, prefixes and ports as objects have them. Errors are what is wrong with the value.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+
+type Checked<T> = std::result::Result<T, String>;
+
+/// A port of SCTP that something listens on.
+pub(super) fn port(number: i32) -> Checked<u16> {
+    match u16::try_from(number) {
+        Ok(port) if port != 0 => Ok(port),
+        _ => Err(format!("{number} is not a port: ports are 1 to 65535")),
+    }
+}
+
+/// The name of a port, which is not a number.
+pub(super) fn port_name(name: &str) -> Checked<&str> {
+    let of_a_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let has_letter = name.contains(|c: char| c.is_ascii_lowercase());
+    if name.parse::<i64>().is_ok() {
+        return Err(format!(
+            "\"{name}\" is a name: write a number without quotes"
+        ));
+    }
+    if !has_letter || name.len() > 15 || !name.chars().all(of_a_name) {
+        return Err(format!("\"{name}\" is not the name of a port"));
+    }
+    Ok(name)
+}
+
+/// An address that a packet can have.
+pub(super) fn address(text: &str) -> Checked<IpAddr> {
+    let addr = text
+        .parse()
+        .map_err(|_| format!("\"{text}\" is not an IP address"))?;
+    check_address(addr)?;
+    Ok(addr)
+}
+
+/// Whether packets can go to `addr`, from another node.
+pub(super) fn check_address(addr: IpAddr) -> Checked<()> {
+    if addr.to_canonical() != addr {
+        return Err(format!("{addr} is an IPv4 address: write it as one"));
+    }
+    let link_local = match addr {
+        IpAddr::V4(addr) => addr.is_link_local(),
+        IpAddr::V6(addr) => addr.is_unicast_link_local(),
+    };
+    let several = addr.is_multicast() || addr == IpAddr::V4(Ipv4Addr::BROADCAST);
+    if addr.is_unspecified() || addr.is_loopback() || link_local || several {
+        return Err(format!(
+            "{addr} is not an address of one host in the network"
+        ));
+    }
+    Ok(())
+}
+
+/// A prefix. Bits of the host are dropped, as by Kubernetes.
+pub(super) fn cidr(text: &str) -> Checked<IpNet> {
+    let net: IpNet = text
+        .parse()
+        .map_err(|_| format!("\"{text}\" is not a prefix such as 10.0.0.0/8"))?;
+    match net {
+        IpNet::V6(v6) if v6.prefix_len() >= 96 && v6.addr().to_ipv4_mapped().is_some() => {
+            Err(format!("{text} is an IPv4 prefix: write it as one"))
+        }
+        _ => Ok(net.trunc()),
+    }
+}
+
+/// An exception from `net`, which must leave some of it.
+pub(super) fn except(text: &str, net: IpNet) -> Checked<IpNet> {
+    let except = cidr(text)?;
+    if !net.contains(&except) || except == net {
+        return Err(format!("{except} is not a part of {net}"));
+    }
+    Ok(except)
+}

@@ -1,0 +1,516 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! The load balancer between hosts: the kernel's own SCTP sockets, and programs that others wrote.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use bpf_sctp::capture::{Capture, Report};
+use bpf_sctp::csum_prog::{Hook, Update};
+use bpf_sctp::feature::Feature;
+use bpf_sctp::lab::{BACKEND_DEV, CLIENT_DEV, Family, Lab, TRANSLATOR_DEVS};
+use bpf_sctp::lb::Maps;
+use bpf_sctp::lb::attachment::Pins;
+use bpf_sctp::lb::conntrack::State;
+use bpf_sctp::lb::datapath::Options;
+use bpf_sctp::lb::model::{Backend, Desired, Frontend, Service, ServiceName};
+use bpf_sctp::netns::Namespace;
+use bpf_sctp::scenario::{BACKEND_PORT, VIP_PORT};
+use bpf_sctp::{sctp, transfer};
+use rstest::rstest;
+use socket2::Socket;
+
+use crate::support::{require, test_name};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A lab whose translator is the load balancer.
+struct Balanced {
+    lab: Lab,
+    pins: Pins,
+    maps: Maps,
+    family: Family,
+    hook: Hook,
+    update: Option<Update>,
+}
+
+impl Balanced {
+    fn new(hook: Hook, family: Family, offload: bool, update: Option<Update>) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let nr = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = format!("/sys/fs/bpf/test-{}-{nr}", std::process::id());
+        let lab = Lab::new().expect("namespaces and veth");
+        lab.offload_checksums(offload).expect("ethtool");
+        // An INIT that gets no answer is sent again soon.
+        lab.client
+            .sysctl("net/sctp/rto_initial", "500")
+            .expect("a sysctl");
+        let pins = Pins::new(&PathBuf::from(folder)).expect("bpffs");
+        attach(&lab, &pins, hook, update);
+        let maps = Maps::pinned(pins.folder()).expect("it is attached");
+        Self {
+            lab,
+            pins,
+            maps,
+            family,
+            hook,
+            update,
+        }
+    }
+
+    /// Replaces the programs, as an upgrade would.
+    fn replace(&self) {
+        attach(&self.lab, &self.pins, self.hook, self.update);
+    }
+
+    fn vip(&self) -> SocketAddr {
+        SocketAddr::new(self.family.addrs().vip, VIP_PORT)
+    }
+
+    fn backend(&self, nr: u16) -> SocketAddr {
+        SocketAddr::new(self.family.addrs().backend, BACKEND_PORT + nr)
+    }
+
+    fn serve(&self, backends: impl IntoIterator<Item = u16>) {
+        let backends = backends.into_iter().map(|nr| Backend {
+            addr: self.backend(nr),
+            secondary: vec![],
+            draining: false,
+        });
+        let name = ServiceName {
+            namespace: "default".into(),
+            name: "amf".into(),
+            port: "sctp".into(),
+        };
+        let service = Service {
+            frontends: [(self.vip(), Frontend::default())].into(),
+            backends: backends.collect(),
+            affinity: None,
+        };
+        let desired = Desired {
+            services: [(name, service)].into(),
+            policies: BTreeMap::new(),
+        };
+        self.maps.apply(&desired).expect("there is room");
+    }
+
+    fn connect(&self) -> Socket {
+        let source = self.family.addrs().client;
+        sctp::connect(&self.lab.client, source, self.vip(), TIMEOUT).expect("an association")
+    }
+
+    /// What no test wants to see.
+    fn complaints(&self) -> Vec<String> {
+        let stats = self.maps.stats().expect("counters");
+        let mut complaints: Vec<String> = stats
+            .iter()
+            .filter(|(name, value)| name.starts_with("drop_") && *value > 0)
+            .map(|(name, value)| format!("{value} packets counted as {name}"))
+            .collect();
+        for (side, ns) in [("client", &self.lab.client), ("backend", &self.lab.backend)] {
+            let errors = sctp::counter(ns, "SctpChecksumErrors").expect("a counter");
+            if errors > 0 {
+                complaints.push(format!("{errors} checksum errors at the {side}"));
+            }
+        }
+        complaints
+    }
+}
+
+impl Drop for Balanced {
+    fn drop(&mut self) {
+        self.pins.detach_all().expect("it detaches");
+    }
+}
+
+fn attach(lab: &Lab, pins: &Pins, hook: Hook, update: Option<Update>) {
+    let options = Options {
+        update,
+        ..Default::default()
+    };
+    let devices = TRANSLATOR_DEVS.map(String::from);
+    lab.translator
+        .run(|| pins.attach(&devices, hook, &options))
+        .expect("a namespace")
+        .expect("it attaches");
+}
+
+/// Fails the test if there are complaints, and leaves what was captured.
+fn insist(complaints: &[String], reports: &[(&str, &Report)]) {
+    if complaints.is_empty() {
+        return;
+    }
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let name = test_name().replace("::", "-");
+    for (side, report) in reports {
+        report
+            .write_pcap(&folder.join(format!("{name}-{side}.pcap")))
+            .expect("a file to write");
+    }
+    let folder = folder.display();
+    panic!("{}\npackets: {folder}/{name}-*.pcap", complaints.join("\n"));
+}
+
+/// What is wrong with what a host received: all of it must be good, and from or to `service`.
+fn received_complaints(side: &str, report: &Report, service: SocketAddr) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let received = &report.received;
+    if received.packets == 0 || received.good != received.packets {
+        complaints.push(format!("received by the {side}: {received:?}"));
+    }
+    let strange = |source: SocketAddr, dest: SocketAddr| source != service && dest != service;
+    if let Some(p) = report.packets().find(|p| strange(p.source, p.dest)) {
+        complaints.push(format!("at the {side}: from {} to {}", p.source, p.dest));
+    }
+    complaints
+}
+
+#[rstest]
+fn an_association_goes_through(
+    #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+    #[values(true, false)] offload: bool,
+    #[values(None, Some(Update::Bpf))] update: Option<Update>,
+) {
+    require!(Feature::Root, Feature::Btf, Feature::Sctp);
+    let lb = Balanced::new(hook, family, offload, update);
+    lb.serve([0]);
+    let at_client = Capture::start(&lb.lab.client, CLIENT_DEV).expect("a capture");
+    let at_backend = Capture::start(&lb.lab.backend, BACKEND_DEV).expect("a capture");
+    let listener = sctp::listen(&lb.lab.backend, lb.backend(0), TIMEOUT).expect("a socket");
+    let (client, server) = thread::scope(|scope| {
+        let accepted = scope.spawn(|| listener.accept());
+        let client = lb.connect();
+        let (server, _) = accepted.join().expect("no panic").expect("an association");
+        (client, server)
+    });
+    let intact = transfer::both_ways(&client, &server, 1 << 20);
+    let states: Vec<_> = lb
+        .maps
+        .associations()
+        .expect("it can be read")
+        .iter()
+        .map(|assoc| assoc.state)
+        .collect();
+    let (at_client, at_backend) = (
+        at_client.finish().expect("a report"),
+        at_backend.finish().expect("a report"),
+    );
+
+    let mut complaints = lb.complaints();
+    if !matches!(intact, Ok(true)) {
+        complaints.push(format!("the payload: {intact:?}"));
+    }
+    if states != [State::Established] {
+        complaints.push(format!("associations: {states:?}"));
+    }
+    let stats = lb.maps.stats().expect("counters");
+    let kfunc = update.is_none() && Feature::Kfunc.available();
+    let (used, unused) = if kfunc {
+        ("csum_kfunc", "csum_bpf")
+    } else {
+        ("csum_bpf", "csum_kfunc")
+    };
+    if stats.get(used) == 0 || stats.get(unused) > 0 {
+        complaints.push(format!("not {used} only: {stats:?}"));
+    }
+    complaints.extend(received_complaints("client", &at_client, lb.vip()));
+    complaints.extend(received_complaints("backend", &at_backend, lb.backend(0)));
+    insist(
+        &complaints,
+        &[("client", &at_client), ("backend", &at_backend)],
+    );
+}
+
+/// Accepts until `stop`, and as long as there is something to accept.
+fn accept_all(listener: &Socket, stop: &AtomicBool) -> Vec<Socket> {
+    listener
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .expect("a timeout");
+    let mut accepted = Vec::new();
+    loop {
+        match listener.accept() {
+            Ok((socket, _)) => accepted.push(socket),
+            Err(_) if stop.load(Ordering::Relaxed) => return accepted,
+            Err(_) => {}
+        }
+    }
+}
+
+#[rstest]
+fn none_of_500_associations_breaks_while_backends_and_programs_change(
+    #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
+) {
+    require!(Feature::Root, Feature::Btf, Feature::Sctp);
+    const NR: usize = 500;
+    const NR_BACKENDS: u16 = 8;
+    let lb = Balanced::new(hook, Family::V4, false, None);
+    lb.serve([0, 1]);
+    let listeners: Vec<_> = (0..NR_BACKENDS)
+        .map(|nr| sctp::listen(&lb.lab.backend, lb.backend(nr), TIMEOUT).expect("a socket"))
+        .collect();
+    let stop = AtomicBool::new(false);
+    let (mut clients, mut servers) = thread::scope(|scope| {
+        let accepting: Vec<_> = listeners
+            .iter()
+            .map(|listener| scope.spawn(|| accept_all(listener, &stop)))
+            .collect();
+        let mut clients = Vec::new();
+        for nr in 0..NR {
+            if nr % 25 == 24 {
+                // Two others each time: each backend comes and goes again.
+                let first = (nr / 25) as u16;
+                lb.serve([first % NR_BACKENDS, (first + 3) % NR_BACKENDS]);
+            }
+            if nr == 150 || nr == 350 {
+                lb.replace();
+            }
+            clients.push(lb.connect());
+            // One that was there before is used meanwhile.
+            let old = nr / 2;
+            clients[old].write_all(b"early").expect("it is open");
+        }
+        stop.store(true, Ordering::Relaxed);
+        let servers = accepting
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("no panic"))
+            .collect::<Vec<_>>();
+        (clients, servers)
+    });
+    assert_eq!(servers.len(), NR);
+
+    let established = lb.maps.associations().expect("it can be read");
+    let established = established
+        .iter()
+        .filter(|assoc| assoc.state == State::Established);
+    assert_eq!(established.count(), NR);
+    for (nr, client) in clients.iter_mut().enumerate() {
+        client
+            .write_all(format!("message {nr}").as_bytes())
+            .expect("it is open");
+    }
+    for server in &mut servers {
+        let mut buffer = [0; 64];
+        loop {
+            let len = server.read(&mut buffer).expect("it is open");
+            if buffer[..len].starts_with(b"message") {
+                server.write_all(&buffer[..len]).expect("it is open");
+                break;
+            }
+            assert_eq!(&buffer[..len], b"early");
+        }
+    }
+    for (nr, client) in clients.iter_mut().enumerate() {
+        let mut buffer = [0; 64];
+        let len = client.read(&mut buffer).expect("it is open");
+        assert_eq!(buffer[..len], *format!("message {nr}").as_bytes());
+    }
+    assert_eq!(lb.complaints(), Vec::<String>::new());
+    for ns in [&lb.lab.client, &lb.lab.backend] {
+        assert_eq!(sctp::counter(ns, "SctpAborteds").expect("a counter"), 0);
+    }
+}
+
+#[rstest]
+fn path_mtu_discovery_works_through_it(
+    #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    require!(Feature::Root, Feature::Btf, Feature::Sctp);
+    let lb = Balanced::new(hook, family, false, None);
+    lb.serve([0]);
+    // Only the load balancer knows: it has to tell the client, about a packet to the VIP.
+    let [_, to_backend] = TRANSLATOR_DEVS;
+    lb.lab
+        .translator
+        .command("ip", &["link", "set", to_backend, "mtu", "1300"])
+        .expect("ip");
+    let listener = sctp::listen(&lb.lab.backend, lb.backend(0), TIMEOUT).expect("a socket");
+    let (client, server) = thread::scope(|scope| {
+        let accepted = scope.spawn(|| listener.accept());
+        let client = lb.connect();
+        let (server, _) = accepted.join().expect("no panic").expect("an association");
+        (client, server)
+    });
+    assert!(transfer::both_ways(&client, &server, 1 << 18).expect("it goes on"));
+    assert!(lb.maps.stats().expect("counters").get("icmp") > 0);
+    assert_eq!(lb.complaints(), Vec::<String>::new());
+}
+
+/// Runs a server in the background until the client is done.
+fn with_server<T>(ns: &Namespace, command: &[&str], client: impl FnOnce() -> T) -> T {
+    let mut server = ns
+        .run(|| {
+            std::process::Command::new(command[0])
+                .args(&command[1..])
+                .stdin(std::process::Stdio::null())
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+        })
+        .expect("a namespace")
+        .expect("the server runs (scripts/setup vm)");
+    let result = client();
+    server.kill().expect("it runs");
+    server.wait().expect("it ran");
+    result
+}
+
+/// Tries until it works: a server needs a while to listen.
+fn patiently(ns: &Namespace, program: &str, args: &[&str]) -> String {
+    let mut tries = 20;
+    loop {
+        match ns.command(program, args) {
+            Ok(output) => return output,
+            Err(_) if tries > 0 => tries -= 1,
+            Err(error) => panic!("{error}"),
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[rstest]
+fn lksctp_tools_are_content(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf, Feature::Sctp);
+    let lb = Balanced::new(hook, Family::V4, true, None);
+    lb.serve([0]);
+    let addrs = Family::V4.addrs();
+    let (client, backend, vip) = (
+        addrs.client.to_string(),
+        addrs.backend.to_string(),
+        addrs.vip.to_string(),
+    );
+    let (port, vip_port) = (BACKEND_PORT.to_string(), VIP_PORT.to_string());
+    let server = ["sctp_test", "-H", &backend, "-P", &port, "-l"];
+    let client_args = [
+        "-H", &client, "-P", "5000", "-h", &vip, "-p", &vip_port, "-s", "-x", "20", "-X", "1000",
+    ];
+    let output = with_server(&lb.lab.backend, &server, || {
+        patiently(&lb.lab.client, "sctp_test", &client_args)
+    });
+    let stats = lb.maps.stats().expect("counters");
+    assert!(stats.get("to_backend") > 20, "{stats:?}\n{output}");
+    assert!(stats.get("to_client") > 5, "{stats:?}\n{output}");
+    assert_eq!(lb.complaints(), Vec::<String>::new());
+}
+
+#[rstest]
+fn iperf3_is_content(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf, Feature::Sctp);
+    let lb = Balanced::new(hook, Family::V4, true, None);
+    lb.serve([0]);
+    let addrs = Family::V4.addrs();
+    let vip = addrs.vip.to_string();
+    // iperf3 talks TCP as well, to the same address and port, which is none of our business: it
+    // goes to the VIP on the backend itself, at the service's port.
+    lb.lab
+        .backend
+        .ip_batch(&[format!("addr add {vip}/32 dev lo")])
+        .expect("ip");
+    lb.lab
+        .translator
+        .ip_batch(&[format!("route add {vip} via {}", addrs.backend)])
+        .expect("ip");
+    let port = BACKEND_PORT.to_string();
+    let mut service = lb.vip();
+    service.set_port(BACKEND_PORT);
+    let name = ServiceName {
+        namespace: "default".into(),
+        name: "iperf3".into(),
+        port: "sctp".into(),
+    };
+    let backend = Backend {
+        addr: lb.backend(0),
+        secondary: vec![],
+        draining: false,
+    };
+    let desired = Desired {
+        services: [(
+            name,
+            Service {
+                frontends: [(service, Frontend::default())].into(),
+                backends: vec![backend],
+                affinity: None,
+            },
+        )]
+        .into(),
+        ..Default::default()
+    };
+    lb.maps.apply(&desired).expect("there is room");
+    let output = with_server(&lb.lab.backend, &["iperf3", "-s", "-p", &port], || {
+        let args = ["--sctp", "-c", &vip, "-p", &port, "-n", "1M", "-B"];
+        let client = addrs.client.to_string();
+        patiently(&lb.lab.client, "iperf3", &[&args[..], &[&client]].concat())
+    });
+    assert!(output.contains("iperf Done."), "{output}");
+    let stats = lb.maps.stats().expect("counters");
+    assert!(stats.get("address_only") > 20, "{stats:?}\n{output}");
+    assert_eq!(lb.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn the_command_takes_manifests_and_shows_what_is() {
+    require!(Feature::Root, Feature::Btf, Feature::Sctp);
+    let lb = Balanced::new(Hook::Tc, Family::V4, false, None);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("amf.yaml");
+    let addrs = Family::V4.addrs();
+    std::fs::write(
+        &file,
+        format!(
+            "apiVersion: v1
+kind: Service
+metadata: {{name: amf, namespace: core}}
+spec:
+  clusterIP: {vip}
+  ports:
+  - {{name: n2, protocol: SCTP, port: {VIP_PORT}}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: amf-1, namespace: core, labels: {{kubernetes.io/service-name: amf}}}}
+addressType: IPv4
+ports:
+- {{name: n2, protocol: SCTP, port: {BACKEND_PORT}}}
+endpoints:
+- addresses: [{backend}]
+",
+            vip = addrs.vip,
+            backend = addrs.backend
+        ),
+    )
+    .expect("a file");
+    let pins = lb.pins.folder().to_string_lossy().into_owned();
+    let run = |args: &[&str]| {
+        let args = [&["--pins", &pins, "-o", "json"], args].concat();
+        lb.lab
+            .translator
+            .command(env!("CARGO_BIN_EXE_sctp-lb"), &args)
+            .expect("it works")
+    };
+    let json = |args: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&run(args)).expect("a document")
+    };
+    let file = file.to_string_lossy().into_owned();
+    let applied = json(&["apply", "-f", &file]);
+    assert_eq!(applied["changes"]["backends_added"], 1, "{applied}");
+    let listener = sctp::listen(&lb.lab.backend, lb.backend(0), TIMEOUT).expect("a socket");
+    let _client = lb.connect();
+    listener.accept().expect("an association");
+
+    let assocs = json(&["get", "conntrack"]);
+    assert_eq!(assocs[0]["state"], "ESTABLISHED", "{assocs}");
+    assert_eq!(assocs[0]["original"]["dest"], lb.vip().to_string());
+    assert_eq!(assocs[0]["translated"]["dest"], lb.backend(0).to_string());
+    let services = json(&["get", "services"]);
+    assert_eq!(services[0]["service"], "core/amf:n2", "{services}");
+    let backends = json(&["get", "backends"]);
+    assert_eq!(backends[0]["associations"], 1, "{backends}");
+    assert_eq!(json(&["stats"])["new"], 1);
+    let status = json(&["status"]);
+    assert_eq!(status["attached"].as_array().map(Vec::len), Some(4));
+}
