@@ -8,7 +8,8 @@ and after; the test has it only to notice when that changes.
 """
 
 from sctpnet import (COOKIE_ACK, Topo, check_error, data_chunk, done, frame,
-                     ipv4, need, need_root, receive, sctp, skip, to_dport)
+                     ipv4, need, need_root, pppoe, receive, sctp, skip,
+                     to_dport)
 
 OLD, NEW = 1000, 2000
 
@@ -19,7 +20,7 @@ rx = topo.server.packet_socket("s0")
 tx = topo.client.packet_socket("c0")
 
 
-def run(family, table, dst="r0", optional=False):
+def run(family, table, dst="r0", optional=False, wrap=lambda ether: ether):
     done_ = topo.router.sh("nft -f -", stdin=table, check=False)
     if done_.returncode:
         why = f"nft {family}: {done_.stderr.splitlines()[0]}"
@@ -32,9 +33,10 @@ def run(family, table, dst="r0", optional=False):
             ("COOKIE-ACK, padded", COOKIE_ACK, 0xa5),
             ("DATA", data_chunk(b"z" * 64), None)):
         for kind, error in (("valid", 0), ("corrupt", 0xdeadbeef)):
-            tx.send(frame(topo.MAC[dst], topo.MAC["c0"],
-                          ipv4(topo.IP["c0"], topo.IP["s0"],
-                               sctp(4000, OLD, chunks, error=error)), pad))
+            tx.send(wrap(frame(topo.MAC[dst], topo.MAC["c0"],
+                               ipv4(topo.IP["c0"], topo.IP["s0"],
+                                    sctp(4000, OLD, chunks, error=error)),
+                               pad)))
             check_error(f"{family}: {name}, {kind}",
                         receive(rx, to_dport(NEW)))
 
@@ -63,7 +65,7 @@ topo.router.sh("ip link add br0 type bridge")
 for dev in ("r0", "r1"):
     topo.router.sh(f"ip link set {dev} master br0")
 topo.router.sh("ip link set br0 up")
-run("bridge prerouting", f"""
+BRIDGE = f"""
 flush ruleset
 table bridge t {{
 	chain c {{
@@ -71,5 +73,8 @@ table bridge t {{
 		sctp dport {OLD} sctp dport set {NEW}
 	}}
 }}
-""", dst="s0")
+"""
+run("bridge prerouting", BRIDGE, dst="s0")
+# the IP header is not where the skb's network header is
+run("bridge prerouting, PPPoE", BRIDGE, dst="s0", wrap=pppoe)
 done()

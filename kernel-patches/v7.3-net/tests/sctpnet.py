@@ -112,12 +112,24 @@ def frame(dst, src, packet, pad=None):
     return out
 
 
+ETH_P_PPP_SES = b"\x88\x64"
+
+
+def pppoe(ether):
+    """The IPv4 packet of a frame in a PPPoE session."""
+    packet = ether[14:]
+    return (ether[:12] + ETH_P_PPP_SES +
+            struct.pack("!BBHHH", 0x11, 0, 1, 2 + len(packet), 0x21) + packet)
+
+
 def mac(text):
     return bytes.fromhex(text.replace(":", ""))
 
 
 def payload_of(raw, proto=IPPROTO_SCTP):
-    """What the IPv4 header in a frame says is the payload of that protocol."""
+    """What the IPv4 header in a frame, or in PPPoE in it, says is the payload of that protocol."""
+    if raw[12:14] == ETH_P_PPP_SES:
+        raw = raw[:12] + b"\x08\x00" + raw[22:]
     if len(raw) < 34 or raw[12:14] != b"\x08\x00" or raw[23] != proto:
         return None
     ihl = (raw[14] & 15) * 4
