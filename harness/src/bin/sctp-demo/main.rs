@@ -2,6 +2,8 @@
 //! Shows an SCTP association through the port-translating program, and what becomes of it
 //! without the checksum update.
 
+mod operator;
+
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -162,6 +164,11 @@ fn run(args: &Args) -> Result<bool> {
         "The last two are the control: ports are translated, the checksum is not updated, and \
          there must be no association.\n"
     );
+    println!("The load balancer, as its operator sees it:\n");
+    if let Err(error) = operator::show(&lab) {
+        complaints.push(format!("sctp-lb: {error:#}"));
+    }
+    println!();
     for complaint in &complaints {
         eprintln!("sctp-demo: {complaint}");
     }
