@@ -6,6 +6,7 @@
 //! associations of the kernel's own SCTP through it ([`sctp`], [`transfer`]) while it captures
 //! what is on the wire ([`capture`]).
 
+pub mod bench;
 pub mod capture;
 pub mod checksum;
 pub mod chunk;

@@ -56,5 +56,27 @@ pub(crate) mod lb_xdp {
     include!(concat!(env!("OUT_DIR"), "/lb_xdp.skel.rs"));
 }
 
+#[allow(
+    missing_docs,
+    unused_imports,
+    clippy::all,
+    clippy::restriction,
+    dead_code
+)]
+pub(crate) mod bench_tc {
+    include!(concat!(env!("OUT_DIR"), "/bench_tc.skel.rs"));
+}
+
+#[allow(
+    missing_docs,
+    unused_imports,
+    clippy::all,
+    clippy::restriction,
+    dead_code
+)]
+pub(crate) mod bench_xdp {
+    include!(concat!(env!("OUT_DIR"), "/bench_xdp.skel.rs"));
+}
+
 /// The tc program as an object file, for its BTF.
 pub(crate) static LB_TC_OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/lb_tc.bpf.o"));
