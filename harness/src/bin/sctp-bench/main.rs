@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Measures what a translation of ports costs with each way to fix the checksum, and reports it.
+
+mod plot;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use bpf_sctp::bench::{LENGTHS, Way, measure, packet, works};
+use bpf_sctp::csum_prog::Hook;
+use bpf_sctp::feature::Feature;
+use clap::{Parser, Subcommand};
+use serde::{Deserialize, Serialize};
+
+/// Measures what a translation of ports costs with each way to fix the checksum.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure on this kernel, and print a line of JSON for each.
+    Measure {
+        /// Runs on each packet; an even number, so that the ports are what they were.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..))]
+        repeat: u32,
+        /// Measure all of it so many times.
+        #[arg(long, default_value_t = 1)]
+        rounds: u32,
+    },
+    /// Make tables, and a plot, of what was measured.
+    Report {
+        /// What was measured in a guest whose clock counts instructions.
+        #[arg(long, value_name = "FILE")]
+        instructions: PathBuf,
+        /// What was measured on this machine, in several rounds.
+        #[arg(long, value_name = "FILE")]
+        native: PathBuf,
+        /// Where to put the plot.
+        #[arg(long, value_name = "FILE.svg")]
+        plot: Option<PathBuf>,
+    },
+}
+
+/// A measurement.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Line {
+    hook: String,
+    way: String,
+    /// Bytes of the SCTP packet.
+    len: usize,
+    /// By the kernel's clock: instructions of the guest under -icount.
+    ns: u64,
+}
+
+fn measure_all(repeat: u32, rounds: u32) -> Result<()> {
+    // Interleaved, so that what disturbs a round disturbs all ways alike.
+    for _ in 0..rounds {
+        for len in LENGTHS {
+            let frame = packet(len)?;
+            for (hook, name) in [(Hook::Tc, "tc"), (Hook::Xdp, "XDP")] {
+                for way in Way::ALL {
+                    let missing = way == Way::Kfunc && !Feature::Kfunc.available();
+                    let too_long = len > 3000 && !Feature::SplitTestRun.available();
+                    if missing || too_long || !works(hook, way, &frame) {
+                        continue;
+                    }
+                    // Of what takes a hundred times as long, fewer do.
+                    let repeat = match way {
+                        Way::Recompute if len > 4000 => repeat.div_ceil(100) * 2,
+                        _ => repeat & !1,
+                    };
+                    let line = Line {
+                        hook: name.into(),
+                        way: way.title().into(),
+                        len,
+                        ns: measure(hook, way, &frame, repeat)?.as_nanos() as u64,
+                    };
+                    println!("{}", serde_json::to_string(&line)?);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn run(args: Args) -> Result<()> {
+    match args.command {
+        Command::Measure { repeat, rounds } => measure_all(repeat, rounds),
+        Command::Report {
+            instructions,
+            native,
+            plot,
+        } => report::report(&instructions, &native, plot.as_deref()),
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sctp-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Tables in Markdown, which are fit for a terminal as well.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use bpf_sctp::bench::{LENGTHS, Way};
+use tabled::builder::Builder;
+use tabled::settings::object::{Columns, Object, Rows};
+use tabled::settings::{Alignment, Style};
+
+use crate::{Line, plot};
+
+const HOOKS: [&str; 2] = ["tc", "XDP"];
+
+fn read(path: &Path) -> Result<Vec<Line>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let lines = text.lines().filter(|line| line.starts_with('{'));
+    let lines = lines
+        .map(serde_json::from_str)
+        .collect::<std::result::Result<Vec<Line>, _>>()
+        .with_context(|| format!("{}: not what sctp-bench measured", path.display()))?;
+    if lines.is_empty() {
+        bail!("{}: nothing was measured", path.display());
+    }
+    Ok(lines)
+}
+
+/// All that was measured of one case, in order.
+fn values(lines: &[Line], hook: &str, way: Way, len: usize) -> Vec<u64> {
+    let of_case = |line: &&Line| line.hook == hook && line.way == way.title() && line.len == len;
+    let mut values: Vec<u64> = lines.iter().filter(of_case).map(|line| line.ns).collect();
+    values.sort_unstable();
+    values
+}
+
+fn with_separators(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn print_table(title: &str, cell: impl Fn(&str, Way, usize) -> Option<String>) {
+    let mut builder = Builder::new();
+    let mut head = vec!["hook".to_string(), "way".to_string()];
+    head.extend(LENGTHS.map(|len| with_separators(len as u64)));
+    builder.push_record(head);
+    for hook in HOOKS {
+        for way in Way::ALL {
+            let cells: Vec<_> = LENGTHS
+                .map(|len| cell(hook, way, len))
+                .into_iter()
+                .collect();
+            if cells.iter().all(Option::is_none) {
+                continue;
+            }
+            let cells = cells.into_iter().map(|cell| cell.unwrap_or("-".into()));
+            let row = [hook.to_string(), way.title().to_string()];
+            builder.push_record(row.into_iter().chain(cells));
+        }
+    }
+    let mut table = builder.build();
+    table.with(Style::markdown()).modify(
+        Columns::new(2..).intersect(Rows::new(..)),
+        Alignment::right(),
+    );
+    println!("{title}\n\n{table}\n");
+}
+
+fn ratio(values: &[u64], base: &[u64]) -> Option<String> {
+    let middle = base
+        .get(base.len() / 2)
+        .copied()
+        .filter(|value| *value > 0)? as f64;
+    let part = |index: usize| values.get(index).map(|value| *value as f64 / middle);
+    let (least, median, most) = (
+        part(0)?,
+        part(values.len() / 2)?,
+        part(values.len().checked_sub(1)?)?,
+    );
+    Some(format!("{median:.1} ({least:.1} to {most:.1})"))
+}
+
+/// Prints the tables, and writes the plot.
+pub fn report(instructions: &Path, native: &Path, plot_to: Option<&Path>) -> Result<()> {
+    let (instructions, native) = (read(instructions)?, read(native)?);
+    print_table(
+        "Instructions of the guest for a packet, by bytes of the SCTP packet:",
+        |hook, way, len| {
+            let values = values(&instructions, hook, way, len);
+            values.first().map(|value| with_separators(*value))
+        },
+    );
+    print_table(
+        "Time on this machine, as a multiple of no update, median (least to most):",
+        |hook, way, len| {
+            let base = values(&native, hook, Way::None, len);
+            ratio(&values(&native, hook, way, len), &base)
+        },
+    );
+    if let Some(path) = plot_to {
+        plot::draw(path, |way, len| {
+            values(&instructions, "tc", way, len).first().copied()
+        })?;
+    }
+    Ok(())
+}
