@@ -163,20 +163,20 @@ static __always_inline long add_reply_path(struct opening *opening, __u64 id)
 	return err;
 }
 
-static __always_inline long add_paths(struct opening *opening, __u64 id)
+/* The path of the original direction last: who finds it finds all of the association. */
+static __always_inline long add_paths(struct opening *opening, struct assoc *assoc, __u64 id)
 {
 	long err = add_reply_path(opening, id);
 
 	if (err)
 		return err;
+	assoc->translated = opening->to;
+	err = start_timer(assoc);
+	if (err)
+		return err;
 	opening->key = opening->from;
 	opening->path.to = opening->to;
-	err = add_path(opening, id, DIR_ORIGINAL);
-	if (err) {
-		reverse_tuple(&opening->key, &opening->to);
-		delete_path(&opening->key, id);
-	}
-	return err;
+	return add_path(opening, id, DIR_ORIGINAL);
 }
 
 /* Open an association. Returns 0, -EEXIST if there is no free port, or another error if there is no room. */
@@ -186,17 +186,13 @@ static __noinline long open_assoc(ctx_t *ctx, struct opening *opening)
 	struct assoc *assoc;
 	long err;
 
-	err = bpf_map_update_elem(&assocs, &id, new_assoc, BPF_NOEXIST);
-	if (err)
+	if (bpf_map_update_elem(&assocs, &id, new_assoc, BPF_NOEXIST))
 		return -E2BIG;
 	assoc = bpf_map_lookup_elem(&assocs, &id);
 	if (!assoc)
 		return -E2BIG;
-	err = add_paths(opening, id);
-	if (!err) {
-		fill_assoc(assoc, opening);
-		err = start_timer(assoc);
-	}
+	fill_assoc(assoc, opening);
+	err = add_paths(opening, assoc, id);
 	if (err) {
 		forget_assoc(assoc, id);
 		return err;

@@ -108,7 +108,7 @@ static __noinline int open_directly(ctx_t *ctx, struct packet *pkt, struct chunk
 }
 
 /* A packet without a path. */
-static __always_inline int handle_new(ctx_t *ctx, struct packet *pkt, const struct tuple *tuple)
+static __noinline int handle_new(ctx_t *ctx, struct packet *pkt, struct tuple *tuple)
 {
 	struct service *service = find_service(tuple);
 	struct chunks chunks = {};
@@ -148,8 +148,11 @@ static __always_inline int handle_known(ctx_t *ctx, struct packet *pkt, struct t
 	struct tuple to = path->to;
 	__u32 dir = path->dir & 1;
 
-	if (!assoc)
-		return drop(ctx, pkt, STAT_DROP_NO_ASSOC);
+	/* It has just ended, on another CPU. */
+	if (!assoc) {
+		delete_path(tuple, path->assoc);
+		return handle_new(ctx, pkt, tuple);
+	}
 	if (walk_chunks(ctx, pkt, &chunks))
 		return drop(ctx, pkt, STAT_DROP_CHUNKS);
 	if (is_over(assoc, &chunks, dir)) {
