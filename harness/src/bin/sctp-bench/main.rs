@@ -38,6 +38,9 @@ enum Command {
         /// What was measured in a guest whose clock counts instructions.
         #[arg(long, value_name = "FILE")]
         instructions: PathBuf,
+        /// The same once more.
+        #[arg(long, value_name = "FILE")]
+        again: PathBuf,
         /// What was measured on this machine, in several rounds.
         #[arg(long, value_name = "FILE")]
         native: PathBuf,
@@ -94,9 +97,10 @@ fn run(args: Args) -> Result<()> {
         Command::Measure { repeat, rounds } => measure_all(repeat, rounds),
         Command::Report {
             instructions,
+            again,
             native,
             plot,
-        } => report::report(&instructions, &native, plot.as_deref()),
+        } => report::report(&instructions, &again, &native, plot.as_deref()),
     }
 }
 

@@ -87,11 +87,44 @@ fn ratio(values: &[u64], base: &[u64]) -> Option<String> {
     Some(format!("{median:.1} ({least:.1} to {most:.1})"))
 }
 
+/// Says whether a second run came out the same.
+fn compare(one: &[Line], other: &[Line]) {
+    let (mut same, mut different) = (0, Vec::new());
+    for hook in HOOKS {
+        for way in Way::ALL {
+            for len in LENGTHS {
+                let (a, b) = (values(one, hook, way, len), values(other, hook, way, len));
+                match (a.first(), b.first()) {
+                    (a, b) if a == b => same += usize::from(a.is_some()),
+                    (a, b) => different.push(format!(
+                        "{hook}, {}, {len} bytes: {} and {}",
+                        way.title(),
+                        a.copied().map_or("-".into(), with_separators),
+                        b.copied().map_or("-".into(), with_separators),
+                    )),
+                }
+            }
+        }
+    }
+    println!(
+        "Of two runs, {same} counts are the same, and {} are not.\n",
+        different.len()
+    );
+    for line in different {
+        println!("- {line}");
+    }
+}
+
 /// Prints the tables, and writes the plot.
-pub fn report(instructions: &Path, native: &Path, plot_to: Option<&Path>) -> Result<()> {
+pub fn report(
+    instructions: &Path,
+    again: &Path,
+    native: &Path,
+    plot_to: Option<&Path>,
+) -> Result<()> {
     let (instructions, native) = (read(instructions)?, read(native)?);
     print_table(
-        "Instructions of the guest for a packet, by bytes of the SCTP packet:",
+        "Instructions of the guest for a packet, the least of several rounds, by bytes of the SCTP packet:",
         |hook, way, len| {
             let values = values(&instructions, hook, way, len);
             values.first().map(|value| with_separators(*value))
@@ -104,6 +137,7 @@ pub fn report(instructions: &Path, native: &Path, plot_to: Option<&Path>) -> Res
             ratio(&values(&native, hook, way, len), &base)
         },
     );
+    compare(&instructions, &read(again)?);
     if let Some(path) = plot_to {
         plot::draw(path, |way, len| {
             values(&instructions, "tc", way, len).first().copied()
