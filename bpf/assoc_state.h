@@ -18,6 +18,7 @@
 
 /* INITs without an answer, after which a backend that is leaving counts as gone. */
 #define MAX_UNANSWERED 2
+#define UNANSWERED_INTERVAL 1000000000ULL
 
 /* A direction as an index whose bounds the verifier sees, which the compiler would reason away. */
 static __always_inline __u32 dir_index(__u32 dir)
@@ -35,12 +36,16 @@ static __always_inline bool tag_matches(const struct tags *tags, const struct ch
 	return tag && tag == vtag;
 }
 
-static __always_inline void follow_init(struct assoc *assoc, const struct chunks *chunks, __u32 dir)
+static __always_inline void follow_init(struct assoc *assoc, const struct chunks *chunks, __u32 dir,
+					__u64 now)
 {
 	__u32 own = dir_index(dir), peer = dir_index(!dir);
 
-	if (assoc->unanswered < MAX_UNANSWERED)
+	/* One a second: there must be time for an answer. */
+	if (now - assoc->asked >= UNANSWERED_INTERVAL && assoc->unanswered < MAX_UNANSWERED) {
+		assoc->asked = now;
 		assoc->unanswered++;
+	}
 	/* Sent again: nothing new. */
 	if (assoc->tags.tag[peer] == chunks->init_tag || assoc->pending.tag[peer] == chunks->init_tag)
 		return;
@@ -53,11 +58,14 @@ static __always_inline void follow_init_ack(struct assoc *assoc, const struct ch
 {
 	__u32 own = dir_index(dir), peer = dir_index(!dir);
 
-	assoc->unanswered = 0;
 	if (!assoc->tags.tag[peer]) {
 		assoc->tags.tag[peer] = chunks->init_tag;
-	} else if (assoc->state == ASSOC_COOKIE_WAIT && assoc->tags.tag[peer] != chunks->init_tag) {
-		/* To an INIT that was sent again: either may be the one that the peer takes. */
+	} else if ((assoc->state == ASSOC_COOKIE_WAIT || assoc->state == ASSOC_COOKIE_ECHOED) &&
+		   assoc->tags.tag[peer] != chunks->init_tag) {
+		/*
+		 * To an INIT that was sent again, also for a stale cookie (section 5.2.6):
+		 * either may be the one that the peer takes.
+		 */
 		assoc->pending.tag[peer] = chunks->init_tag;
 		assoc->pending.tag[own] = assoc->tags.tag[own];
 	}
@@ -85,6 +93,9 @@ static __always_inline bool follow_pending(struct assoc *assoc, const struct chu
 					   __u32 dir)
 {
 	if (saw(chunks, CHUNK_COOKIE_ECHO)) {
+		/* The other side has not answered: there is no such cookie. */
+		if (!assoc->pending.tag[dir_index(!dir)])
+			return false;
 		assoc->tags = assoc->pending;
 		assoc->pending = (struct tags){};
 		assoc->state = ASSOC_COOKIE_ECHOED;
@@ -92,7 +103,6 @@ static __always_inline bool follow_pending(struct assoc *assoc, const struct chu
 		return true;
 	}
 	if (saw(chunks, CHUNK_INIT_ACK)) {
-		assoc->unanswered = 0;
 		assoc->pending.tag[dir_index(!dir)] = chunks->init_tag;
 		return true;
 	}
@@ -103,15 +113,19 @@ static __always_inline bool follow_pending(struct assoc *assoc, const struct chu
 	return saw(chunks, CHUNK_ERROR);
 }
 
-/* Returns whether the packet is the association's: if not, nothing has changed. */
-static __always_inline bool assoc_follow(struct assoc *assoc, const struct chunks *chunks,
-					 __u32 dir, __be32 vtag)
+/* A COOKIE ECHO for tags that both sides have offered goes before what was there. */
+static __always_inline bool confirms_pending(const struct assoc *assoc, const struct chunks *chunks,
+					     __u32 dir, __be32 vtag)
 {
-	if (saw(chunks, CHUNK_INIT)) {
-		follow_init(assoc, chunks, dir);
-		return true;
-	}
-	if (tag_matches(&assoc->tags, chunks, dir, vtag)) {
+	return saw(chunks, CHUNK_COOKIE_ECHO) && assoc->pending.tag[dir_index(!dir)] &&
+	       tag_matches(&assoc->pending, chunks, dir, vtag);
+}
+
+static __always_inline bool follow_tagged(struct assoc *assoc, const struct chunks *chunks,
+					  __u32 dir, __be32 vtag)
+{
+	if (!confirms_pending(assoc, chunks, dir, vtag) &&
+	    tag_matches(&assoc->tags, chunks, dir, vtag)) {
 		if (saw(chunks, CHUNK_INIT_ACK))
 			follow_init_ack(assoc, chunks, dir);
 		follow_state(assoc, chunks);
@@ -119,6 +133,21 @@ static __always_inline bool assoc_follow(struct assoc *assoc, const struct chunk
 	}
 	return tag_matches(&assoc->pending, chunks, dir, vtag) &&
 	       follow_pending(assoc, chunks, dir);
+}
+
+/* Returns whether the packet is the association's: if not, nothing has changed. */
+static __always_inline bool assoc_follow(struct assoc *assoc, const struct chunks *chunks,
+					 __u32 dir, __be32 vtag, __u64 now)
+{
+	if (saw(chunks, CHUNK_INIT)) {
+		follow_init(assoc, chunks, dir, now);
+		return true;
+	}
+	if (!follow_tagged(assoc, chunks, dir, vtag))
+		return false;
+	if (dir == DIR_REPLY)
+		assoc->unanswered = 0;
+	return true;
 }
 
 #endif /* __ASSOC_STATE_H */

@@ -78,6 +78,9 @@ static __always_inline bool is_well_bundled(const struct packet *pkt, const stru
 {
 	if (!chunks->nr || (chunks->seen & ALONE && chunks->nr > 1))
 		return false;
+	/* Only who knows of no association sends this, and nothing beside it (section 8.4). */
+	if (chunks->t_bit && chunks->nr > 1)
+		return false;
 	return saw(chunks, CHUNK_INIT) == !pkt->sctp.vtag;
 }
 

@@ -18,14 +18,17 @@
 #define MAX_PORT_TRIES 32
 #define MIN_PICKED_PORT 1024
 
-/* In milliseconds. An idle path is probed every 30 s and some (RFC 9260 section 16: HB.interval). */
+/*
+ * In milliseconds. An idle path is probed every 30 s and some, and what has to be
+ * answered is sent again after 60 s at most (RFC 9260 section 16: HB.interval, RTO.Max).
+ */
 const volatile __u32 timeouts[ASSOC_STATE_MAX] = {
 	[ASSOC_CLOSED] = 10000,
-	[ASSOC_COOKIE_WAIT] = 30000,
-	[ASSOC_COOKIE_ECHOED] = 60000,
+	[ASSOC_COOKIE_WAIT] = 10000,
+	[ASSOC_COOKIE_ECHOED] = 90000,
 	[ASSOC_ESTABLISHED] = 210000,
-	[ASSOC_SHUTDOWN_SENT] = 60000,
-	[ASSOC_SHUTDOWN_ACK_SENT] = 60000,
+	[ASSOC_SHUTDOWN_SENT] = 90000,
+	[ASSOC_SHUTDOWN_ACK_SENT] = 90000,
 };
 
 /* An association that is all zero, to begin with. */
@@ -45,17 +48,20 @@ static __always_inline void delete_path(const struct tuple *tuple, __u64 id)
 		bpf_map_delete_elem(&paths, tuple);
 }
 
+/* Who deletes the association deletes its paths, and nobody else. */
 static __noinline int forget_assoc(struct assoc *assoc, __u64 id)
 {
-	struct tuple tuple;
+	struct tuple original, reply;
 
 	if (!assoc)
 		return 0;
-	tuple = assoc->original;
-	delete_path(&tuple, id);
-	reverse_tuple(&tuple, &assoc->translated);
-	delete_path(&tuple, id);
-	return bpf_map_delete_elem(&assocs, &id);
+	original = assoc->original;
+	reverse_tuple(&reply, &assoc->translated);
+	if (bpf_map_delete_elem(&assocs, &id))
+		return 0;
+	delete_path(&original, id);
+	delete_path(&reply, id);
+	return 0;
 }
 
 /*
@@ -214,7 +220,7 @@ static __noinline bool follow_assoc(ctx_t *ctx, struct assoc *assoc, struct pack
 		return false;
 	bpf_spin_lock(&assoc->lock);
 	before = assoc->state;
-	ours = assoc_follow(assoc, chunks, dir, pkt->sctp.vtag);
+	ours = assoc_follow(assoc, chunks, dir, pkt->sctp.vtag, now);
 	after = assoc->state;
 	if (ours) {
 		assoc->packets[dir_index(dir)]++;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Tell who watches. If nobody does the buffer is full, and that costs next to nothing. */
+/* Tell who watches. If nobody does the buffer is full, and nothing is told. */
 #ifndef __EVENTS_H
 #define __EVENTS_H
 
@@ -7,10 +7,16 @@
 #include "lb_stats.h"
 #include "tuple.h"
 
+#define EVENTS_MARGIN 1024
+
 static __always_inline struct event *event_begin(ctx_t *ctx, enum event_kind kind, __u32 detail)
 {
-	struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	struct event *event;
 
+	/* To reserve takes a lock that all CPUs share, also if there is no room. */
+	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > EVENTS_LEN - EVENTS_MARGIN)
+		return NULL;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event)
 		return NULL;
 	event->time = bpf_ktime_get_ns();

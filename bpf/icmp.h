@@ -35,7 +35,7 @@ static __always_inline int parse_quoted_ipv4(ctx_t *ctx, struct packet *quoted)
 	struct iphdr ip;
 
 	if (ctx_load(ctx, quoted->ip_offset, &ip, sizeof(ip)) || ip.version != 4 ||
-	    ip.protocol != IPPROTO_SCTP || ip.frag_off & bpf_htons(IP_OFFSET))
+	    ip.ihl < 5 || ip.protocol != IPPROTO_SCTP || ip.frag_off & bpf_htons(IP_OFFSET))
 		return -1;
 	map_ipv4(&quoted->saddr, ip.saddr);
 	map_ipv4(&quoted->daddr, ip.daddr);
@@ -54,7 +54,8 @@ static __always_inline int parse_quoted_ipv6(ctx_t *ctx, struct packet *quoted)
 	__builtin_memcpy(&quoted->saddr, &ip.saddr, sizeof(quoted->saddr));
 	__builtin_memcpy(&quoted->daddr, &ip.daddr, sizeof(quoted->daddr));
 	quoted->l4_offset = quoted->ip_offset + sizeof(ip);
-	if (parse_ipv6_ext(ctx, ip.nexthdr, &quoted->l4_offset) != PARSE_SCTP)
+	if (is_mapped_ipv4(&quoted->saddr) || is_mapped_ipv4(&quoted->daddr) ||
+	    parse_ipv6_ext(ctx, ip.nexthdr, &quoted->l4_offset) != PARSE_SCTP)
 		return -1;
 	quoted->l4_len = quoted->ip_offset + sizeof(ip) + bpf_ntohs(ip.payload_len) -
 			 quoted->l4_offset;
@@ -72,7 +73,8 @@ static __always_inline int parse_quoted(ctx_t *ctx, const struct packet *pkt, st
 	quoted->ip_offset = pkt->l4_offset + ICMP_HEADER_LEN;
 	if (pkt->ipv6 ? parse_quoted_ipv6(ctx, quoted) : parse_quoted_ipv4(ctx, quoted))
 		return -1;
-	if (quoted->l4_offset + QUOTED_LEN > pkt->l4_offset + pkt->l4_len)
+	if (!same_addr(&pkt->daddr, &quoted->saddr) ||
+	    quoted->l4_offset + QUOTED_LEN > pkt->l4_offset + pkt->l4_len)
 		return -1;
 	return ctx_load(ctx, quoted->l4_offset, &quoted->sctp, QUOTED_LEN);
 }

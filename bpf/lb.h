@@ -26,13 +26,19 @@ static __always_inline struct lb_settings *get_settings(void)
 static __always_inline bool assoc_is_allowed(struct assoc *assoc)
 {
 	struct lb_settings *settings = get_settings();
+	__u32 generation;
 
-	if (!settings || assoc->generation == settings->generation)
+	if (!settings)
 		return true;
+	generation = settings->generation;
+	if (assoc->generation == generation)
+		return true;
+	/* Judge after that: what is judged by older policies must not pass for the newer. */
+	barrier();
 	if (!policy_allows(&assoc->original.saddr, &assoc->translated.daddr,
 			   assoc->translated.dport))
 		return false;
-	assoc->generation = settings->generation;
+	assoc->generation = generation;
 	return true;
 }
 
@@ -90,12 +96,26 @@ static __noinline int open_to_service(ctx_t *ctx, struct packet *pkt, struct chu
 	return open_and_translate(ctx, pkt, opening);
 }
 
+/* Whether the packet has been here before, by another device or hook: its replies have a path. */
+static __always_inline bool is_translated(const struct packet *pkt)
+{
+	struct tuple tuple, reply;
+	struct path *path;
+
+	tuple_of(&tuple, pkt);
+	reverse_tuple(&reply, &tuple);
+	path = bpf_map_lookup_elem(&paths, &reply);
+	return path && path->dir == DIR_REPLY;
+}
+
 /* Not to a service, but some policy has a say: track it, so that replies are known. */
 static __noinline int open_directly(ctx_t *ctx, struct packet *pkt, struct chunks *chunks)
 {
 	struct lb_settings *settings = get_settings();
 	struct opening *opening;
 
+	if (is_translated(pkt))
+		return CTX_PASS;
 	if (!policy_allows(&pkt->saddr, &pkt->daddr, pkt->sctp.dest))
 		return drop(ctx, pkt, STAT_DROP_POLICY);
 	/* One that is older than the policies: it is judged by them, packet by packet. */
@@ -134,29 +154,31 @@ static __always_inline bool is_over(const struct assoc *assoc, const struct chun
 		return false;
 	if (assoc->state == ASSOC_CLOSED)
 		return true;
-	if (dir != DIR_ORIGINAL || assoc->unanswered < MAX_UNANSWERED || !assoc->service)
+	if (dir != DIR_ORIGINAL || assoc->unanswered < MAX_UNANSWERED || !assoc->service ||
+	    bpf_ktime_get_coarse_ns() - assoc->asked < UNANSWERED_INTERVAL)
 		return false;
 	backend = bpf_map_lookup_elem(&backends, &assoc->backend);
 	return !backend || backend->draining;
 }
 
 static __always_inline int handle_known(ctx_t *ctx, struct packet *pkt, struct tuple *tuple,
-					struct path *path)
+					const struct path *found)
 {
-	struct assoc *assoc = bpf_map_lookup_elem(&assocs, &path->assoc);
+	/* A copy: the entry may become another's meanwhile. */
+	struct path path = *found;
+	struct assoc *assoc = bpf_map_lookup_elem(&assocs, &path.assoc);
 	struct chunks chunks = {};
-	struct tuple to = path->to;
-	__u32 dir = path->dir & 1;
+	__u32 dir = path.dir & 1;
 
 	/* It has just ended, on another CPU. */
 	if (!assoc) {
-		delete_path(tuple, path->assoc);
+		delete_path(tuple, path.assoc);
 		return handle_new(ctx, pkt, tuple);
 	}
 	if (walk_chunks(ctx, pkt, &chunks))
 		return drop(ctx, pkt, STAT_DROP_CHUNKS);
 	if (is_over(assoc, &chunks, dir)) {
-		forget_assoc(assoc, path->assoc);
+		forget_assoc(assoc, path.assoc);
 		return handle_new(ctx, pkt, tuple);
 	}
 	if (!assoc_is_allowed(assoc))
@@ -166,7 +188,7 @@ static __always_inline int handle_known(ctx_t *ctx, struct packet *pkt, struct t
 	if (saw(&chunks, CHUNK_INIT))
 		count(STAT_RESTARTED);
 	count(dir == DIR_ORIGINAL ? STAT_TO_BACKEND : STAT_TO_CLIENT);
-	return translate_packet(ctx, pkt, &to);
+	return translate_packet(ctx, pkt, &path.to);
 }
 
 static __always_inline int handle_sctp(ctx_t *ctx, struct packet *pkt)

@@ -10,6 +10,7 @@
 #define MAX_BACKENDS 32768
 #define MAX_TABLE_SLOTS (1 << 22)
 #define MAX_POLICY_PREFIXES 65536
+#define EVENTS_LEN (1 << 18)
 
 /* No LRU: a flood of INITs must not evict associations. Room is made when a map is loaded. */
 struct {
@@ -70,7 +71,7 @@ struct {
 /* The addresses in services, backends and policies: SCTP from or to them can't pass in pieces. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_SERVICES + MAX_BACKENDS);
+	__uint(max_entries, MAX_SERVICES + 2 * MAX_BACKENDS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct ip_addr);
 	__type(value, __u8);
@@ -101,7 +102,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 18);
+	__uint(max_entries, EVENTS_LEN);
 } events SEC(".maps");
 
 /* So that user space has the types by BTF. */

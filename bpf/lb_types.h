@@ -52,12 +52,13 @@ struct assoc {
 	__u64 expires;			/* CLOCK_MONOTONIC, in ns */
 	__u64 packets[2];		/* by direction */
 	__u64 created;
+	__u64 asked;			/* when the last of the INITs below came */
 	struct tuple original;		/* of packets to the service */
 	struct tuple translated;	/* what they become */
 	__u32 service;			/* 0: none, tracked for its policy */
 	__u32 backend;
 	__u32 generation;		/* of the policies that allowed it */
-	__u32 unanswered;		/* INITs since the last INIT ACK */
+	__u32 unanswered;		/* INITs since the backend was last heard */
 };
 
 #define SERVICE_NAME_LEN 160
@@ -130,7 +131,7 @@ struct policy_ports {
 
 struct lb_settings {
 	__u32 generation;		/* of the policies */
-	__u32 pad;
+	__u32 layout;			/* of all maps, for user space */
 	struct ip_addr masquerade[2];	/* this node's, IPv4 and IPv6; zero: none */
 };
 

@@ -50,7 +50,7 @@ static __always_inline struct backend *backend_by_affinity(const struct service 
 {
 	struct affinity *affinity = bpf_map_lookup_elem(&affinities, key);
 
-	if (!affinity || now - affinity->last > service->affinity * NSEC_PER_SEC)
+	if (!affinity || now > affinity->last + service->affinity * NSEC_PER_SEC)
 		return NULL;
 	*id = affinity->backend;
 	return usable_backend(*id, service);

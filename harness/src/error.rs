@@ -36,6 +36,15 @@ pub enum Error {
     /// A packet that cannot be built or is not what it should be.
     #[error("packet: {0}")]
     Packet(String),
+    /// Pinned maps of another version.
+    #[error(
+        "the pinned maps have layout {0}, and this program is for {1}: run sctp-lb detach --all, \
+         which ends all associations, and attach again"
+    )]
+    Layout(u32, u32),
+    /// Another process is changing the same load balancer.
+    #[error("another sctp-lb is at work on {0}: try again when it is done")]
+    Busy(String),
     /// More is wanted than a map has room for.
     #[error(
         "{wanted} {what}, but there is room for {room}: attach with larger maps (sctp-lb attach \

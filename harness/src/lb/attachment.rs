@@ -5,7 +5,7 @@
 //! each point and device, as `links/tcx-ingress/eth0`.
 
 use std::ffi::CString;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -13,6 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use libbpf_rs::Link;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::net::if_::if_nametoindex;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -110,6 +112,21 @@ impl Pins {
         self.links(point).join(file_name(device))
     }
 
+    /// Keeps other processes from changing this load balancer, as long as the guard lives.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if one is doing so.
+    pub fn lock(&self) -> Result<Flock<File>> {
+        let doing = || format!("lock {}", self.folder.display());
+        fs::create_dir_all(&self.folder).doing(doing)?;
+        let folder = File::open(&self.folder).doing(doing)?;
+        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+            Ok(guard) => Ok(guard),
+            Err((_, Errno::EWOULDBLOCK)) => Err(Error::Busy(self.folder.display().to_string())),
+            Err((_, error)) => Err(io::Error::from(error)).doing(doing),
+        }
+    }
+
     /// Attaches the load balancer to each device, or replaces the program of one that has it
     /// already: no packet passes without it. If a device refuses, those before it stay attached.
     ///
@@ -195,10 +212,14 @@ impl Pins {
     /// # Errors
     /// If a pin cannot be removed.
     pub fn detach_all(&self) -> Result<()> {
-        match fs::remove_dir_all(&self.folder) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result.doing(|| format!("remove {}", self.folder.display())),
+        // No program must run without its maps.
+        for folder in [&self.folder.join("links"), &self.folder] {
+            match fs::remove_dir_all(folder) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                result => result.doing(|| format!("remove {}", folder.display()))?,
+            }
         }
+        Ok(())
     }
 
     /// Where the load balancer is attached.

@@ -140,6 +140,7 @@ impl<'obj> Datapath<'obj> {
             Skel::Tc(skel) => skel.object(),
             Skel::Xdp(skel) => skel.object(),
         })?;
+        maps.check_layout()?;
         Ok(Self { skel, maps })
     }
 

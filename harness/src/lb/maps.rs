@@ -46,10 +46,13 @@ unsafe impl MapBytes for event {}
 // SAFETY: as above.
 unsafe impl MapBytes for service_name {}
 
+/// To be raised with each change of what is in the maps, or in what order counters are.
+const LAYOUT: u32 = 1;
+
 const _: () = {
     assert!(size_of::<tuple>() == 2 * 16 + 2 * 2);
     assert!(size_of::<path>() == 8 + 36 + 4);
-    assert!(size_of::<assoc>() == 16 + 4 + 4 + 2 * 8 + 8 + 16 + 8 + 2 * 36 + 4 * 4);
+    assert!(size_of::<assoc>() == 16 + 4 + 4 + 2 * 8 + 8 + 16 + 2 * 8 + 2 * 36 + 4 * 4);
     assert!(size_of::<event>() == 8 + 2 * 4 + 2 * 36 + 2 * 4);
 };
 
@@ -88,7 +91,11 @@ impl Sizes {
             "paths" => self.assocs.saturating_mul(2),
             "services" | "service_names" => self.services,
             "backends" | "policy_endpoints" => self.backends,
-            "our_addrs" => self.services.saturating_add(self.backends),
+            // Those of services, of backends, and of endpoints with a policy.
+            "our_addrs" => self
+                .services
+                .saturating_add(self.backends)
+                .saturating_add(self.backends),
             "tables" => self.table_slots,
             "policy_prefixes" => self.policy_prefixes,
             _ => return None,
@@ -211,14 +218,29 @@ impl Maps {
     /// # Errors
     /// If they are not, because no program has been attached.
     pub fn pinned(folder: &Path) -> Result<Self> {
-        Self::collect(|name| {
+        let maps = Self::collect(|name| {
             MapHandle::from_pinned_path(folder.join(name)).bpf(|| {
                 format!(
                     "open the map {}: is sctp-lb attached? (sctp-lb attach DEV)",
                     folder.join(name).display()
                 )
             })
-        })
+        })?;
+        maps.check_layout()?;
+        Ok(maps)
+    }
+
+    /// Whether the maps are of this version, or new, which is noted in them.
+    pub(crate) fn check_layout(&self) -> Result<()> {
+        let mut settings = self.settings.get(&0)?.unwrap_or_default();
+        match settings.layout {
+            LAYOUT => Ok(()),
+            0 => {
+                settings.layout = LAYOUT;
+                self.settings.insert(&0, &settings)
+            }
+            other => Err(Error::Layout(other, LAYOUT)),
+        }
     }
 }
 

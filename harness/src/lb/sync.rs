@@ -14,7 +14,7 @@ use siphasher::sip::SipHasher13;
 
 use super::maps::{
     Maps, TypedMap, addr_key, backend, endpoint, endpoint_addr, endpoint_key, endpoint_policy,
-    lb_settings, policy_key, policy_ports, port_range, service, service_name,
+    ip_addr, lb_settings, policy_key, policy_ports, port_range, service, service_name,
 };
 use super::model::{Desired, EndpointPolicy, PolicyRule, PortRange, Service};
 use super::tables::{Allocator, Slots};
@@ -360,10 +360,28 @@ impl WantedPolicies {
         }
         Ok(wanted)
     }
+}
 
+/// What is to be written, and removed, for the policies.
+#[derive(Default)]
+struct PolicyPlan {
+    prefixes: Vec<(policy_key, policy_ports)>,
+    endpoints: Vec<(ip_addr, endpoint_policy)>,
+    removed: Vec<ip_addr>,
+    /// Prefixes of the endpoints as they were.
+    stale: Vec<policy_key>,
+    /// Prefixes of no endpoint, which a process left that did not come to its end.
+    orphans: Vec<policy_key>,
+    /// Prefixes that are there while the new ones are written, other than orphans.
+    nr_kept: usize,
+    /// Endpoints before any is removed.
+    nr_endpoints: usize,
+}
+
+impl PolicyPlan {
+    /// The most prefixes that there are at a time.
     fn nr_prefixes(&self) -> usize {
-        let directions = self.endpoints.iter().flat_map(|(_, directions)| directions);
-        directions.flatten().map(BTreeMap::len).sum()
+        self.nr_kept + self.prefixes.len()
     }
 }
 
@@ -424,7 +442,7 @@ impl Maps {
     pub fn apply(&self, desired: &Desired) -> Result<Changes> {
         let mut slots = Slots::open(&self.tables)?;
         let wanted = self.plan(desired, &slots)?;
-        let policies = WantedPolicies::new(&desired.policies)?;
+        let policies = self.plan_policies(&WantedPolicies::new(&desired.policies)?)?;
         self.check_room(&wanted, &policies)?;
 
         let mut changes = Changes::default();
@@ -462,7 +480,9 @@ impl Maps {
         Ok(wanted)
     }
 
-    fn check_room(&self, wanted: &Wanted, policies: &WantedPolicies) -> Result<()> {
+    fn check_room(&self, wanted: &Wanted, policies: &PolicyPlan) -> Result<()> {
+        // What goes is there until what comes has been added.
+        let going = difference(&self.backends, &wanted.backends)?.remove.len();
         let rooms = [
             (
                 "frontends of services",
@@ -475,19 +495,18 @@ impl Maps {
                 self.service_names.max_entries(),
             ),
             (
-                "backends",
-                wanted.backends.len(),
+                "backends, with those that go",
+                wanted.backends.len() + going,
                 self.backends.max_entries(),
             ),
             (
                 "endpoints with a policy",
-                policies.endpoints.len(),
+                policies.nr_endpoints,
                 self.policy_endpoints.max_entries(),
             ),
-            // While they are replaced, the old ones are there as well.
             (
-                "prefixes of policies",
-                2 * policies.nr_prefixes(),
+                "prefixes of policies, with those that go",
+                policies.nr_prefixes(),
                 self.policy_prefixes.max_entries(),
             ),
         ];
@@ -508,7 +527,7 @@ impl Maps {
     }
 
     /// What a packet meets is complete at any time: a table is written before a service has it,
-    /// and a backend is there before a table has it.
+    /// a backend is there before a table has it, and drains when no table has it any more.
     fn apply_services(
         &self,
         wanted: Wanted,
@@ -523,13 +542,18 @@ impl Maps {
                 changes.backends_drained += 1;
             }
         }
-        self.backends.set_all(&backends.set)?;
+        let (draining, usable): (Vec<_>, Vec<_>) = backends
+            .set
+            .into_iter()
+            .partition(|(_, backend)| backend.draining != 0);
+        self.backends.set_all(&usable)?;
         for (start, table) in &wanted.tables {
             slots.write(*start, table);
         }
         let frontends = difference(&self.services, &wanted.frontends)?;
         changes.frontends_removed = self.services.remove_all(&frontends.remove)?;
         changes.frontends_set = self.services.set_all(&frontends.set)?;
+        self.backends.set_all(&draining)?;
         changes.backends_removed = self.backends.remove_all(&backends.remove)?;
         let names = difference(&self.service_names, &wanted.names)?;
         self.service_names.remove_all(&names.remove)?;
@@ -537,9 +561,7 @@ impl Maps {
         Ok(())
     }
 
-    /// An endpoint whose policy changes gets another number, under which the new prefixes are,
-    /// so that it is judged by the old ones or by the new ones, and not by some of each.
-    fn apply_policies(&self, wanted: &WantedPolicies, changes: &mut Changes) -> Result<()> {
+    fn plan_policies(&self, wanted: &WantedPolicies) -> Result<PolicyPlan> {
         let mut current: BTreeMap<IpAddr, endpoint_policy> = self
             .policy_endpoints
             .entries()?
@@ -549,43 +571,63 @@ impl Maps {
         let mut prefixes = prefixes_by_endpoint(self)?;
         let used = prefixes.keys().copied();
         let mut numbers = Numbers::new(used.chain(current.values().map(|value| value.id)));
-        let mut stale = Vec::new();
+        let known: HashSet<u32> = current.values().map(|value| value.id).collect();
+        let mut plan = PolicyPlan {
+            nr_endpoints: current.len(),
+            ..Default::default()
+        };
 
         for (endpoint, directions) in &wanted.endpoints {
             let selected = [0, 1].map(|dir| u8::from(directions[dir].is_some()));
-            let old = current.remove(endpoint);
-            if let Some(old) = old {
-                let entries = prefixes.remove(&old.id).unwrap_or_default();
-                if old.selected == selected
-                    && same_entries(&entries, &prefix_entries(old.id, directions))
-                {
-                    continue;
+            match current.remove(endpoint) {
+                Some(old) => {
+                    let entries = prefixes.remove(&old.id).unwrap_or_default();
+                    let same = same_entries(&entries, &prefix_entries(old.id, directions));
+                    plan.nr_kept += entries.len();
+                    if old.selected == selected && same {
+                        continue;
+                    }
+                    plan.stale.extend(entries.into_iter().map(|(key, _)| key));
                 }
-                stale.extend(entries);
+                None => plan.nr_endpoints += 1,
             }
             let id = numbers.take();
-            self.policy_prefixes
-                .set_all(&prefix_entries(id, directions))?;
-            let value = endpoint_policy {
-                id,
-                selected,
-                pad: [0; 2],
-            };
-            self.policy_endpoints.insert(&addr_key(*endpoint), &value)?;
-            changes.policies_set += 1;
+            let pad = [0; 2];
+            let value = endpoint_policy { id, selected, pad };
+            plan.prefixes.extend(prefix_entries(id, directions));
+            plan.endpoints.push((addr_key(*endpoint), value));
         }
-        for endpoint in current.keys() {
-            self.policy_endpoints.remove(&addr_key(*endpoint))?;
-            changes.policies_removed += 1;
+        plan.removed = current.keys().map(|addr| addr_key(*addr)).collect();
+        for (id, entries) in prefixes {
+            let keys = entries.into_iter().map(|(key, _)| key);
+            if known.contains(&id) {
+                plan.nr_kept += keys.len();
+                plan.stale.extend(keys);
+            } else {
+                plan.orphans.extend(keys);
+            }
         }
-        for (key, _) in stale.iter().chain(prefixes.values().flatten()) {
-            self.policy_prefixes.remove(key)?;
-        }
-        if changes.policies_set + changes.policies_removed > 0 {
-            let mut settings = self.settings()?;
-            settings.generation = settings.generation.wrapping_add(1);
-            self.settings.insert(&0, &settings)?;
-        }
+        Ok(plan)
+    }
+
+    /// An endpoint whose policy changes gets another number, under which the new prefixes are,
+    /// so that it is judged by the old ones or by the new ones, and not by some of each.
+    fn write_policies(&self, plan: &PolicyPlan, changes: &mut Changes) -> Result<()> {
+        self.policy_prefixes.remove_all(&plan.orphans)?;
+        self.policy_prefixes.set_all(&plan.prefixes)?;
+        changes.policies_set = self.policy_endpoints.set_all(&plan.endpoints)?;
+        changes.policies_removed = self.policy_endpoints.remove_all(&plan.removed)?;
+        self.policy_prefixes.remove_all(&plan.stale)?;
         Ok(())
+    }
+
+    /// Has all associations judged again: also where there is no change, as the last process may
+    /// have ended between its change and this.
+    fn apply_policies(&self, plan: &PolicyPlan, changes: &mut Changes) -> Result<()> {
+        let written = self.write_policies(plan, changes);
+        let mut settings = self.settings()?;
+        settings.generation = settings.generation.wrapping_add(1);
+        self.settings.insert(&0, &settings)?;
+        written
     }
 }

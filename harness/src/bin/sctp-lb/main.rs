@@ -73,9 +73,21 @@ fn run(args: Args) -> Result<()> {
     let pins = || Pins::new(&args.pins);
     let maps = || Maps::pinned(&args.pins);
     match args.command {
-        Command::Attach(attach) => attach.run(&pins()?),
-        Command::Detach(detach) => detach.run(&pins()?),
-        Command::Apply(apply) => apply.run(&maps()?, args.output),
+        Command::Attach(attach) => {
+            let pins = pins()?;
+            let _lock = pins.lock()?;
+            attach.run(&pins)
+        }
+        Command::Detach(detach) => {
+            let pins = pins()?;
+            let _lock = pins.lock()?;
+            detach.run(&pins)
+        }
+        Command::Apply(apply) => {
+            let maps = maps()?;
+            let _lock = pins()?.lock()?;
+            apply.run(&maps, args.output)
+        }
         Command::Get { what } => show::get(&maps()?, what, args.output),
         Command::Stats => show::stats(&maps()?, args.output),
         Command::Status => show::status(&pins()?, args.output),
