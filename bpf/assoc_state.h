@@ -88,20 +88,21 @@ static __always_inline void follow_state(struct assoc *assoc, const struct chunk
 		assoc->state = ASSOC_CLOSED;
 }
 
-/* A packet with a tag that is pending may only confirm it, or answer the INIT that brought it. */
+/* A COOKIE ECHO for tags that both sides have offered: it goes before what was there. */
+static __always_inline bool confirms_pending(const struct assoc *assoc, const struct chunks *chunks,
+					     __u32 dir, __be32 vtag)
+{
+	return saw(chunks, CHUNK_COOKIE_ECHO) && assoc->pending.tag[dir_index(!dir)] &&
+	       tag_matches(&assoc->pending, chunks, dir, vtag);
+}
+
+/* Any other packet with a tag that is pending may only answer the INIT that brought it. */
 static __always_inline bool follow_pending(struct assoc *assoc, const struct chunks *chunks,
 					   __u32 dir)
 {
-	if (saw(chunks, CHUNK_COOKIE_ECHO)) {
-		/* The other side has not answered: there is no such cookie. */
-		if (!assoc->pending.tag[dir_index(!dir)])
-			return false;
-		assoc->tags = assoc->pending;
-		assoc->pending = (struct tags){};
-		assoc->state = ASSOC_COOKIE_ECHOED;
-		follow_state(assoc, chunks);
-		return true;
-	}
+	/* The other side has not answered: there is no such cookie. */
+	if (saw(chunks, CHUNK_COOKIE_ECHO))
+		return false;
 	if (saw(chunks, CHUNK_INIT_ACK)) {
 		assoc->pending.tag[dir_index(!dir)] = chunks->init_tag;
 		return true;
@@ -113,26 +114,21 @@ static __always_inline bool follow_pending(struct assoc *assoc, const struct chu
 	return saw(chunks, CHUNK_ERROR);
 }
 
-/* A COOKIE ECHO for tags that both sides have offered goes before what was there. */
-static __always_inline bool confirms_pending(const struct assoc *assoc, const struct chunks *chunks,
-					     __u32 dir, __be32 vtag)
-{
-	return saw(chunks, CHUNK_COOKIE_ECHO) && assoc->pending.tag[dir_index(!dir)] &&
-	       tag_matches(&assoc->pending, chunks, dir, vtag);
-}
-
 static __always_inline bool follow_tagged(struct assoc *assoc, const struct chunks *chunks,
 					  __u32 dir, __be32 vtag)
 {
-	if (!confirms_pending(assoc, chunks, dir, vtag) &&
-	    tag_matches(&assoc->tags, chunks, dir, vtag)) {
-		if (saw(chunks, CHUNK_INIT_ACK))
-			follow_init_ack(assoc, chunks, dir);
-		follow_state(assoc, chunks);
-		return true;
+	if (confirms_pending(assoc, chunks, dir, vtag)) {
+		assoc->tags = assoc->pending;
+		assoc->pending = (struct tags){};
+		assoc->state = ASSOC_COOKIE_ECHOED;
+	} else if (!tag_matches(&assoc->tags, chunks, dir, vtag)) {
+		return tag_matches(&assoc->pending, chunks, dir, vtag) &&
+		       follow_pending(assoc, chunks, dir);
 	}
-	return tag_matches(&assoc->pending, chunks, dir, vtag) &&
-	       follow_pending(assoc, chunks, dir);
+	if (saw(chunks, CHUNK_INIT_ACK))
+		follow_init_ack(assoc, chunks, dir);
+	follow_state(assoc, chunks);
+	return true;
 }
 
 /* Returns whether the packet is the association's: if not, nothing has changed. */

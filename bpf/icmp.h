@@ -94,7 +94,7 @@ static __always_inline int set_quoted_csum(ctx_t *ctx, const struct packet *pkt,
 	/* None, or not filled in when it was quoted. */
 	if (!old)
 		return 0;
-	new = old ^ wire_le32(crc32c_shift(wire_le32(from ^ to), quoted->l4_len));
+	new = sctp_csum_replace(old, quoted->l4_len, from, to);
 	*change = csum_change(*change, &old, &new, sizeof(new));
 	return ctx_store(ctx, offset, &new, sizeof(new));
 }

@@ -10,11 +10,6 @@
 /* Do without the kfunc also where there is one: for comparison. */
 const volatile bool csum_in_bpf = false;
 
-static __always_inline __be32 ports_word(__be16 sport, __be16 dport)
-{
-	return bpf_htonl((__u32)bpf_ntohs(sport) << 16 | bpf_ntohs(dport));
-}
-
 static __always_inline int update_csum(ctx_t *ctx, struct packet *pkt, __be32 from, __be32 to)
 {
 	if (!csum_in_bpf && sctp_csum_have_kfunc()) {
@@ -25,7 +20,6 @@ static __always_inline int update_csum(ctx_t *ctx, struct packet *pkt, __be32 fr
 	return sctp_csum_update_bpf(ctx, pkt->l4_offset, pkt->l4_len, from, to);
 }
 
-/* Both ports are one word, so one update does for either or both. */
 static __always_inline int set_ports(ctx_t *ctx, struct packet *pkt, const struct tuple *to)
 {
 	__be32 from_word = ports_word(pkt->sctp.source, pkt->sctp.dest);

@@ -8,6 +8,12 @@
 #include "csum.h"
 #include "parse.h"
 
+/* Both ports are one word, so one update does for either or both. */
+static __always_inline __be32 ports_word(__be16 source, __be16 dest)
+{
+	return bpf_htonl((__u32)bpf_ntohs(source) << 16 | bpf_ntohs(dest));
+}
+
 static __always_inline int rewrite_ipv4_addr(ctx_t *ctx, __u32 ip_offset, __u32 field,
 					     __be32 from, __be32 to)
 {

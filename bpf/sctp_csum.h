@@ -45,6 +45,12 @@ static __always_inline __u32 wire_le32(__u32 word)
 #endif
 }
 
+/* The checksum field of a packet that had @csum, before a word changed that @len bytes end with. */
+static __always_inline __u32 sctp_csum_replace(__u32 csum, __u32 len, __be32 from, __be32 to)
+{
+	return csum ^ wire_le32(crc32c_shift(wire_le32(from ^ to), len));
+}
+
 static __noinline int sctp_csum_update_bpf(ctx_t *ctx, __u32 offset, __u32 len,
 					   __be32 from, __be32 to)
 {
@@ -60,7 +66,7 @@ static __noinline int sctp_csum_update_bpf(ctx_t *ctx, __u32 offset, __u32 len,
 		return CTX_LOAD_ERROR;
 
 	if (old) {
-		new = old ^ wire_le32(crc32c_shift(wire_le32(from ^ to), len));
+		new = sctp_csum_replace(old, len, from, to);
 		if (ctx_store_rcsum(ctx, offset + SCTP_CSUM_OFFSET, &new, sizeof(new)))
 			return -ENOMEM;
 	}

@@ -41,12 +41,6 @@ static __always_inline int update_csum(ctx_t *ctx, struct packet *pkt, __be32 fr
 	return sctp_csum_update_bpf(ctx, pkt->l4_offset, pkt->l4_len, from, to);
 }
 
-/* Both ports are one word, so one update does for either or both. */
-static __always_inline __be32 ports_word(__be16 source, __be16 dest)
-{
-	return bpf_htonl((__u32)bpf_ntohs(source) << 16 | bpf_ntohs(dest));
-}
-
 static __always_inline int set_ports(ctx_t *ctx, struct packet *pkt, __be16 source, __be16 dest)
 {
 	__be32 from = ports_word(pkt->sctp.source, pkt->sctp.dest);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! The associations that the datapath knows.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -38,6 +39,12 @@ impl State {
 
     pub(crate) fn of(value: u32) -> Self {
         *Self::ALL.get(value as usize).unwrap_or(&State::Closed)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 

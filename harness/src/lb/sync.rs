@@ -138,6 +138,8 @@ struct Numbering {
     backends: HashMap<(u32, SocketAddr), u32>,
     free_service: Numbers,
     free_backend: Numbers,
+    /// Backends that have associations.
+    backends_in_use: HashSet<u32>,
 }
 
 impl Numbering {
@@ -146,11 +148,17 @@ impl Numbering {
         let backends = maps.backends.entries()?;
         // A service whose name is gone may have associations yet, which must not become another's.
         let ids = maps.assocs.entries()?.into_iter();
-        let (services_in_use, backends_in_use): (Vec<_>, Vec<_>) =
+        let (services_in_use, backends_in_use): (HashSet<_>, HashSet<_>) =
             ids.map(|(_, assoc)| (assoc.service, assoc.backend)).unzip();
         Ok(Self {
             free_service: Numbers::new(names.iter().map(|(id, _)| *id).chain(services_in_use)),
-            free_backend: Numbers::new(backends.iter().map(|(id, _)| *id).chain(backends_in_use)),
+            free_backend: Numbers::new(
+                backends
+                    .iter()
+                    .map(|(id, _)| *id)
+                    .chain(backends_in_use.iter().copied()),
+            ),
+            backends_in_use,
             services: names
                 .into_iter()
                 .map(|(id, name)| (name.text(), id))
@@ -311,10 +319,8 @@ impl Wanted {
     }
 
     /// Backends that nobody wants: they drain while an association has them, and go then.
-    fn keep_draining(&mut self, maps: &Maps) -> Result<()> {
+    fn keep_draining(&mut self, maps: &Maps, in_use: &HashSet<u32>) -> Result<()> {
         let wanted: HashSet<u32> = self.backends.iter().map(|(id, _)| *id).collect();
-        let assocs = maps.assocs.entries()?;
-        let in_use: HashSet<u32> = assocs.iter().map(|(_, assoc)| assoc.backend).collect();
         for (id, mut backend) in maps.backends.entries()? {
             if !wanted.contains(&id) && in_use.contains(&id) {
                 backend.draining = 1;
@@ -443,12 +449,13 @@ impl Maps {
         let mut slots = Slots::open(&self.tables)?;
         let wanted = self.plan(desired, &slots)?;
         let policies = self.plan_policies(&WantedPolicies::new(&desired.policies)?)?;
-        self.check_room(&wanted, &policies)?;
+        let backends = difference(&self.backends, &wanted.backends)?;
+        self.check_room(&wanted, &backends, &policies)?;
 
         let mut changes = Changes::default();
         self.apply_addresses(&wanted, desired)?;
         self.apply_policies(&policies, &mut changes)?;
-        self.apply_services(wanted, &mut slots, &mut changes)?;
+        self.apply_services(&wanted, backends, &mut slots, &mut changes)?;
         Ok(changes)
     }
 
@@ -476,13 +483,18 @@ impl Maps {
         for (name, service) in &desired.services {
             wanted.add(&name.to_string(), service, &mut numbers, &mut plan)?;
         }
-        wanted.keep_draining(self)?;
+        wanted.keep_draining(self, &numbers.backends_in_use)?;
         Ok(wanted)
     }
 
-    fn check_room(&self, wanted: &Wanted, policies: &PolicyPlan) -> Result<()> {
+    fn check_room(
+        &self,
+        wanted: &Wanted,
+        backends: &Difference<u32, backend>,
+        policies: &PolicyPlan,
+    ) -> Result<()> {
         // What goes is there until what comes has been added.
-        let going = difference(&self.backends, &wanted.backends)?.remove.len();
+        let going = backends.remove.len();
         let rooms = [
             (
                 "frontends of services",
@@ -530,11 +542,11 @@ impl Maps {
     /// a backend is there before a table has it, and drains when no table has it any more.
     fn apply_services(
         &self,
-        wanted: Wanted,
+        wanted: &Wanted,
+        backends: Difference<u32, backend>,
         slots: &mut Slots,
         changes: &mut Changes,
     ) -> Result<()> {
-        let backends = difference(&self.backends, &wanted.backends)?;
         for (_, backend) in &backends.set {
             if backend.draining == 0 {
                 changes.backends_added += 1;

@@ -33,11 +33,7 @@ fn describe(event: &Event) -> String {
         ),
         Event::State {
             original, state, ..
-        } => {
-            let state = serde_json::to_value(state).unwrap_or_default();
-            let state = state.as_str().unwrap_or_default();
-            format!("state  {} to {}: {state}", original.source, original.dest)
-        }
+        } => format!("state  {} to {}: {state}", original.source, original.dest),
         Event::Drop {
             packet,
             vtag,

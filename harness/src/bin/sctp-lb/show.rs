@@ -74,9 +74,8 @@ fn ports(entry: &PolicyEntry) -> String {
 }
 
 fn association(assoc: &Association) -> Vec<String> {
-    let state = serde_json::to_value(assoc.state).unwrap_or_default();
     vec![
-        state.as_str().unwrap_or_default().to_string(),
+        assoc.state.to_string(),
         assoc.original.source.to_string(),
         assoc.original.dest.to_string(),
         assoc.translated.source.to_string(),
