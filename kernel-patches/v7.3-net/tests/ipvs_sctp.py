@@ -15,32 +15,13 @@ import errno
 import socket
 import struct
 
-from sctpnet import (IPPROTO_SCTP, Genl, Topo, attr, check, check_error, done,
+from sctpnet import (IPPROTO_SCTP, Genl, Topo, check, check_error, done,
                      error_of, frame, inet_csum, init_chunk, ipv4, need_root,
                      need_sctp, payload_of, ports, receive, sctp, stored)
+from switches import ipvs_service
 
 ERROR = 0xdeadbeef
 SAME, OTHER, REAL_OTHER = 1000, 1001, 2001
-
-# include/uapi/linux/ip_vs.h
-NEW_SERVICE, NEW_DEST = 1, 5
-
-
-def service(genl, family, vip, vport, rip, rport):
-    u16 = lambda value: struct.pack("=H", value)
-    port = lambda value: struct.pack("!H", value)
-    addr = lambda value: socket.inet_aton(value) + bytes(12)
-    svc = (attr(1, u16(socket.AF_INET)) + attr(2, u16(IPPROTO_SCTP)) +
-           attr(3, addr(vip)) + attr(4, port(vport)) + attr(6, "rr") +
-           attr(7, struct.pack("=II", 0, 0xffffffff)) + attr(8, 0) +
-           attr(9, 0xffffffff))
-    dest = (attr(1, addr(rip)) + attr(2, port(rport)) +
-            attr(3, 0) +    # IP_VS_CONN_F_MASQ
-            attr(4, 1) + attr(5, 0) + attr(6, 0) +
-            attr(11, u16(socket.AF_INET)))
-    genl.call(family, NEW_SERVICE, attr(1, svc))
-    genl.call(family, NEW_DEST, attr(1, svc) + attr(2, dest))
-
 
 need_root()
 need_sctp()
@@ -50,8 +31,8 @@ topo.offload_off(topo.router, "r0")
 genl = Genl(topo.router)
 ipvs = genl.family("IPVS")
 vip, rip = topo.IP["r0"], topo.IP["s0"]
-service(genl, ipvs, vip, SAME, rip, SAME)
-service(genl, ipvs, vip, OTHER, rip, REAL_OTHER)
+ipvs_service(genl, ipvs, vip, SAME, rip, SAME)
+ipvs_service(genl, ipvs, vip, OTHER, rip, REAL_OTHER)
 
 listeners = []
 for port in (SAME, REAL_OTHER):
@@ -122,8 +103,8 @@ vip2 = "10.0.1.3"
 topo.router.sh(f"ip addr add {vip2}/24 dev r0")
 topo.client.sh(f"ip neigh add {vip2} lladdr {topo.MAC['r0']} dev c0 "
                "nud permanent")
-service(genl, ipvs, vip2, SAME, VTEP + "1", SAME)
-service(genl, ipvs, vip2, OTHER, VTEP + "1", REAL_OTHER)
+ipvs_service(genl, ipvs, vip2, SAME, VTEP + "1", SAME)
+ipvs_service(genl, ipvs, vip2, OTHER, VTEP + "1", REAL_OTHER)
 
 
 def vxlan_sctp(udp):

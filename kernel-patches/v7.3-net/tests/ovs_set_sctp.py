@@ -8,56 +8,17 @@ With the fixes, but without the conversion: "without checksum" fails.
 
 import errno
 import socket
-import struct
 
-from sctpnet import (COOKIE_ACK, ETH_P_IP, IPPROTO_SCTP, Genl, Topo, attr,
-                     check, check_error, data_chunk, done, frame, ipv4,
-                     need_root, need_sctp, ports, receive, sctp, stored,
-                     to_dport)
+from sctpnet import (COOKIE_ACK, IPPROTO_SCTP, Topo, check, check_error,
+                     data_chunk, done, frame, ipv4, need_root, need_sctp,
+                     ports, receive, sctp, stored, to_dport)
+from switches import ovs_set_ports
 
 OLD, NEW, SPORT, NEW_SPORT = 1000, 2000, 4000, 5000
-IN_PORT, OUT_PORT = 1, 2
-
-# include/uapi/linux/openvswitch.h
-KEY_IN_PORT, KEY_ETHERNET, KEY_ETHERTYPE, KEY_IPV4, KEY_SCTP = 3, 4, 6, 7, 17
-ACTION_OUTPUT, ACTION_SET = 1, 3
-
-
-def flow_key(in_port, eth_type, proto, mask):
-    tag = 0xff if mask else 0
-    # "frag" and the destination port are not wildcarded, the rest is
-    return (attr(KEY_IN_PORT, in_port) + attr(KEY_ETHERNET, bytes(12)) +
-            attr(KEY_ETHERTYPE, struct.pack("!H", eth_type)) +
-            attr(KEY_IPV4, bytes(8) + bytes([proto, 0, 0, tag])) +
-            attr(KEY_SCTP, struct.pack("!HH", 0, 0xffff if mask else OLD)))
-
-
-def setup(topo):
-    genl = Genl(topo.router)
-    datapath = genl.family("ovs_datapath")
-    vport = genl.family("ovs_vport")
-    flow = genl.family("ovs_flow")
-
-    genl.call(datapath, 1, struct.pack("=i", 0) + attr(1, "dp0") + attr(2, 0),
-              version=2)
-    with topo.router.inside():
-        head = struct.pack("=i", socket.if_nametoindex("dp0"))
-    for number, dev in ((IN_PORT, "r0"), (OUT_PORT, "r1")):
-        genl.call(vport, 1, head + attr(1, number) + attr(2, 1) +
-                  attr(3, dev) + attr(5, 0))
-
-    actions = (attr(ACTION_SET, attr(KEY_SCTP,
-                                     struct.pack("!HH", NEW_SPORT, NEW))) +
-               attr(ACTION_OUTPUT, OUT_PORT))
-    genl.call(flow, 1, head +
-              attr(1, flow_key(IN_PORT, ETH_P_IP, IPPROTO_SCTP, False)) +
-              attr(2, actions) +
-              attr(7, flow_key(0xffffffff, 0xffff, 0xff, True)))
-
 
 need_root()
 topo = Topo(addresses=False)
-setup(topo)
+ovs_set_ports(topo, OLD, NEW_SPORT, NEW)
 # the router does not route here: frames go straight to the server
 topo.client.sh(f"ip neigh replace {topo.IP['r0']} lladdr {topo.MAC['s0']} "
                "dev c0 nud permanent")
