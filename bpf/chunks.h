@@ -24,6 +24,7 @@ enum chunk_type {
 	CHUNK_SHUTDOWN_COMPLETE,
 	CHUNK_AUTH,
 	CHUNK_OTHER = 31,	/* all that are not tracked */
+	CHUNK_ASCONF = 193,
 };
 
 struct chunk_header {
@@ -42,6 +43,7 @@ struct chunks {
 	__u32 seen;		/* a bit for each type */
 	__u32 nr;
 	__be32 init_tag;	/* of INIT or INIT ACK */
+	__u32 asconf;		/* where the ASCONF is in the packet; 0: there is none */
 	bool t_bit;		/* of ABORT or SHUTDOWN COMPLETE */
 };
 
@@ -66,6 +68,12 @@ static __always_inline int look_into_chunk(ctx_t *ctx, const struct chunk_header
 	case CHUNK_ABORT:
 	case CHUNK_SHUTDOWN_COMPLETE:
 		chunks->t_bit = header->flags & CHUNK_T_BIT;
+		break;
+	case CHUNK_ASCONF:
+		/* No more than one, as the next must wait for its answer (RFC 5061 section 5.1). */
+		if (chunks->asconf)
+			return -1;
+		chunks->asconf = offset;
 		break;
 	}
 	return 0;

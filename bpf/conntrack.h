@@ -10,8 +10,7 @@
 
 #include "assoc_state.h"
 #include "events.h"
-#include "lb_maps.h"
-#include "loop.h"
+#include "paths.h"
 
 #define CLOCK_MONOTONIC 1
 #define NSEC_PER_MSEC 1000000ULL
@@ -39,29 +38,46 @@ static __always_inline __u64 timeout_of(__u32 state)
 	return state < ASSOC_STATE_MAX ? timeouts[state] * NSEC_PER_MSEC : 0;
 }
 
-/* Delete a path, unless it has become another association's. */
-static __always_inline void delete_path(const struct tuple *tuple, __u64 id)
+/* Note the tag of packets to the backend, by which they are known from addresses that nobody has named. */
+static __always_inline void index_tag(struct assoc *assoc, __u64 id, const struct packet *pkt)
 {
-	struct path *path = bpf_map_lookup_elem(&paths, tuple);
+	struct tag_key key = { pkt->sctp.vtag, pkt->sctp.source, pkt->sctp.dest };
+	__be32 old = assoc->indexed;
 
-	if (path && path->assoc == id)
-		bpf_map_delete_elem(&paths, tuple);
+	if (old == key.tag || bpf_map_update_elem(&by_tag, &key, &id, BPF_NOEXIST))
+		return;
+	assoc->indexed = key.tag;
+	if (!old)
+		return;
+	key.tag = old;
+	bpf_map_delete_elem(&by_tag, &key);
 }
 
-/* Who deletes the association deletes its paths, and nobody else. */
+/* Who deletes the association deletes all that leads to it, and nobody else. */
 static __noinline int forget_assoc(struct assoc *assoc, __u64 id)
 {
-	struct tuple original, reply;
+	struct opening *opening = get_opening();
+	struct assoc_addrs *addrs;
+	struct tag_key key;
 
-	if (!assoc)
+	if (!assoc || !opening)
 		return 0;
-	original = assoc->original;
-	reverse_tuple(&reply, &assoc->translated);
+	opening->from = assoc->original;
+	opening->to = assoc->translated;
+	key = (struct tag_key){ assoc->indexed, assoc->original.sport, assoc->original.dport };
 	if (bpf_map_delete_elem(&assocs, &id))
 		return 0;
-	delete_path(&original, id);
-	delete_path(&reply, id);
-	return 0;
+	if (key.tag)
+		bpf_map_delete_elem(&by_tag, &key);
+	delete_path(&opening->from, id);
+	reverse_tuple(&opening->key, &opening->to);
+	delete_path(&opening->key, id);
+	addrs = bpf_map_lookup_elem(&multihomed, &id);
+	if (!addrs)
+		return 0;
+	opening->addrs = *addrs;
+	bpf_map_delete_elem(&multihomed, &id);
+	return delete_paths(opening, id);
 }
 
 /*
@@ -81,30 +97,10 @@ static int expire_assoc(void *map, __u64 *key, struct assoc *assoc)
 	return 0;
 }
 
-/* What a new association is made of. Not on the stack, which is small. */
-struct opening {
-	struct tuple from;	/* of the INIT */
-	struct tuple to;
-	struct tuple key;	/* of the path that is being added */
-	struct path path;
-	__be32 init_tag;
-	__u32 service;
-	__u32 backend;
-	__u32 generation;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct opening);
-} openings SEC(".maps");
-
 static __always_inline struct opening *begin_opening(const struct packet *pkt,
 						     const struct chunks *chunks, __u32 generation)
 {
-	__u32 key = 0;
-	struct opening *opening = bpf_map_lookup_elem(&openings, &key);
+	struct opening *opening = get_opening();
 
 	if (!opening)
 		return NULL;
@@ -140,11 +136,15 @@ static __always_inline void fill_assoc(struct assoc *assoc, const struct opening
 	assoc->generation = opening->generation;
 }
 
-/* Add the path of opening->key. */
+/* Add the path of opening->key. One that another association only expects must give way. */
 static __always_inline long add_path(struct opening *opening, __u64 id, enum direction dir)
 {
+	delete_unused_path(&opening->key);
 	opening->path.assoc = id;
+	opening->path.seen = dir == DIR_ORIGINAL ? bpf_ktime_get_coarse_ns() : 0;
 	opening->path.dir = dir;
+	opening->path.confirmed = 1;
+	opening->path.shared = 0;
 	return bpf_map_update_elem(&paths, &opening->key, &opening->path, BPF_NOEXIST);
 }
 

@@ -28,18 +28,23 @@ static __always_inline __u64 clmul32(__u32 a, __u32 b)
 	       (((a0 * b3) ^ (a1 * b2) ^ (a2 * b1) ^ (a3 * b0)) & m3);
 }
 
+/* The CRC register @crc after the four bytes that @word holds, the first of them lowest. */
+static __always_inline __u32 crc32c_word(__u32 crc, __u32 word)
+{
+	crc ^= word;
+	crc = crc >> 8 ^ crc32c_table[crc & 0xff];
+	crc = crc >> 8 ^ crc32c_table[crc & 0xff];
+	crc = crc >> 8 ^ crc32c_table[crc & 0xff];
+	return crc >> 8 ^ crc32c_table[crc & 0xff];
+}
+
 /* Return a * b * x modulo the CRC-32C polynomial. */
 static __always_inline __u32 crc32c_mulx(__u32 a, __u32 b)
 {
 	__u64 product = clmul32(a, b);
-	__u32 crc = product;
 
 	/* The low half holds the powers from x^32 up: reduce it byte by byte. */
-	crc = crc >> 8 ^ crc32c_table[crc & 0xff];
-	crc = crc >> 8 ^ crc32c_table[crc & 0xff];
-	crc = crc >> 8 ^ crc32c_table[crc & 0xff];
-	crc = crc >> 8 ^ crc32c_table[crc & 0xff];
-	return crc ^ (__u32)(product >> 32);
+	return crc32c_word(0, product) ^ (__u32)(product >> 32);
 }
 
 /* Return what the CRC register @crc becomes after @len zero bytes, @len < 64 KiB. */

@@ -65,6 +65,12 @@ static __always_inline int ctx_store_rcsum(ctx_t *ctx, __u32 offset, const void 
 				   BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH);
 }
 
+/* Add room at the end of the packet, or take it away. skb->csum is kept right, or given up. */
+static __always_inline int ctx_resize(ctx_t *ctx, __u32 len)
+{
+	return bpf_skb_change_tail(ctx, len, 0);
+}
+
 /* Make skb->csum right for a word that ctx_store() wrote. */
 static __always_inline void ctx_rcsum_word(ctx_t *ctx, __u32 offset, __be32 from, __be32 to)
 {

@@ -37,6 +37,12 @@ static __always_inline int ctx_store(ctx_t *ctx, __u32 offset, const void *from,
 	return bpf_xdp_store_bytes(ctx, offset, (void *)from, len);
 }
 
+/* Add room at the end of the packet, or take it away. */
+static __always_inline int ctx_resize(ctx_t *ctx, __u32 len)
+{
+	return bpf_xdp_adjust_tail(ctx, (int)(len - ctx_len(ctx)));
+}
+
 /* XDP knows no sum over the packet. */
 static __always_inline int ctx_store_rcsum(ctx_t *ctx, __u32 offset, const void *from, __u32 len)
 {

@@ -122,7 +122,7 @@ static __always_inline int set_addr(ctx_t *ctx, struct packet *pkt, bool source,
 		return 0;
 	if (!pkt->ipv6) {
 		field = source ? offsetof(struct iphdr, saddr) : offsetof(struct iphdr, daddr);
-		return rewrite_ipv4_addr(ctx, pkt->ip_offset, field, from->word[3], to->word[3]);
+		return rewrite_ipv4_word(ctx, pkt->ip_offset, field, from->word[3], to->word[3]);
 	}
 	field = source ? offsetof(struct ipv6hdr, saddr) : offsetof(struct ipv6hdr, daddr);
 	*change = csum_change(*change, from, to, sizeof(*to));

@@ -10,9 +10,8 @@
 #define __LB_H
 
 #include "conntrack.h"
+#include "asconf.h"
 #include "icmp.h"
-#include "nat.h"
-#include "policy.h"
 #include "service.h"
 
 static __always_inline struct lb_settings *get_settings(void)
@@ -42,34 +41,46 @@ static __always_inline bool assoc_is_allowed(struct assoc *assoc)
 	return true;
 }
 
-static __always_inline int open_and_translate(ctx_t *ctx, struct packet *pkt,
-					      struct opening *opening)
+static __always_inline int open_and_translate(ctx_t *ctx, struct packet *pkt, struct opening *opening)
 {
-	long err = open_assoc(ctx, opening);
+	long err;
+	int reason;
 
+	if (!opening)
+		return CTX_DROP;
+	err = open_assoc(ctx, opening);
 	if (err == -EEXIST)
 		return drop(ctx, pkt, STAT_DROP_NO_PORT);
 	if (err)
 		return drop(ctx, pkt, STAT_DROP_FULL);
+	keep_addrs(opening);
+	reason = hide_client(ctx, pkt, opening);
+	if (reason)
+		return drop(ctx, pkt, reason);
 	count(STAT_TO_BACKEND);
 	return translate_packet(ctx, pkt, &opening->to);
 }
 
-/* Another source address, if replies would not come back through this node. */
+/* Other source addresses, if replies would not come back through this node. */
 static __always_inline int set_source(struct opening *opening, const struct service *service,
 				      const struct packet *pkt, const struct lb_settings *settings)
 {
-	const struct ip_addr *own = &settings->masquerade[pkt->ipv6 ? 1 : 0];
+	struct assoc_addrs *addrs = &opening->addrs;
+	__u32 own = family_index(pkt->ipv6);
 
 	if (service->masquerade) {
-		if (is_zero_addr(own))
-			return -1;
-		opening->to.saddr = *own;
+		addrs->source_translated = 1;
+		addrs->source[0] = settings->masquerade[0];
+		addrs->source[1] = settings->masquerade[1];
 	} else if (same_addr(&opening->to.saddr, &opening->to.daddr)) {
 		/* A backend reaches itself: to it, the peer is the service. */
-		opening->to.saddr = pkt->daddr;
+		addrs->source_translated = 1;
+		addrs->source[own] = pkt->daddr;
 	}
-	return 0;
+	if (!addrs->source_translated)
+		return 0;
+	opening->to.saddr = addrs->source[own];
+	return is_zero_addr(&opening->to.saddr) ? -1 : 0;
 }
 
 static __noinline int open_to_service(ctx_t *ctx, struct packet *pkt, struct chunks *chunks,
@@ -78,10 +89,14 @@ static __noinline int open_to_service(ctx_t *ctx, struct packet *pkt, struct chu
 	struct lb_settings *settings = get_settings();
 	struct backend *backend;
 	struct opening *opening;
+	int reason;
 
 	opening = begin_opening(pkt, chunks, settings ? settings->generation : 0);
 	if (!settings || !service || !opening)
 		return CTX_DROP;
+	reason = read_addrs(ctx, pkt, &opening->named);
+	if (reason)
+		return drop(ctx, pkt, reason);
 	backend = choose_backend(service, &opening->from, bpf_ktime_get_coarse_ns(),
 				 &opening->backend);
 	if (!backend)
@@ -91,6 +106,7 @@ static __noinline int open_to_service(ctx_t *ctx, struct packet *pkt, struct chu
 	opening->to.dport = backend->addr.port;
 	if (!policy_allows(&opening->from.saddr, &opening->to.daddr, opening->to.dport))
 		return drop(ctx, pkt, STAT_DROP_POLICY);
+	begin_addrs(opening, service, backend);
 	if (set_source(opening, service, pkt, settings))
 		return drop(ctx, pkt, STAT_DROP_NO_MASQUERADE);
 	return open_and_translate(ctx, pkt, opening);
@@ -113,6 +129,7 @@ static __noinline int open_directly(ctx_t *ctx, struct packet *pkt, struct chunk
 {
 	struct lb_settings *settings = get_settings();
 	struct opening *opening;
+	int reason;
 
 	if (is_translated(pkt))
 		return CTX_PASS;
@@ -124,8 +141,15 @@ static __noinline int open_directly(ctx_t *ctx, struct packet *pkt, struct chunk
 	opening = begin_opening(pkt, chunks, settings ? settings->generation : 0);
 	if (!opening)
 		return CTX_DROP;
+	reason = read_addrs(ctx, pkt, &opening->named);
+	if (reason)
+		return drop(ctx, pkt, reason);
+	begin_addrs(opening, NULL, NULL);
 	return open_and_translate(ctx, pkt, opening);
 }
+
+/* No verdict yet: look for the packet's path again. */
+#define AGAIN (-2)
 
 /* A packet without a path. */
 static __noinline int handle_new(ctx_t *ctx, struct packet *pkt, struct tuple *tuple)
@@ -139,9 +163,11 @@ static __noinline int handle_new(ctx_t *ctx, struct packet *pkt, struct tuple *t
 		return drop(ctx, pkt, STAT_DROP_CHUNKS);
 	if (!service)
 		return open_directly(ctx, pkt, &chunks);
-	if (!saw(&chunks, CHUNK_INIT))
-		return drop(ctx, pkt, STAT_DROP_NO_ASSOC);
-	return open_to_service(ctx, pkt, &chunks, service);
+	if (saw(&chunks, CHUNK_INIT))
+		return open_to_service(ctx, pkt, &chunks, service);
+	if ((saw(&chunks, CHUNK_HEARTBEAT) || chunks.asconf) && learn_path(pkt, tuple, service->id))
+		return AGAIN;
+	return drop(ctx, pkt, STAT_DROP_NO_ASSOC);
 }
 
 /* Whether an INIT is to find a new backend: the old association is over, or its backend is gone. */
@@ -161,44 +187,124 @@ static __always_inline bool is_over(const struct assoc *assoc, const struct chun
 	return !backend || backend->draining;
 }
 
-static __always_inline int handle_known(ctx_t *ctx, struct packet *pkt, struct tuple *tuple,
-					const struct path *found)
+/* Whether an INIT comes where its association only expects packets, and is not of it. */
+static __always_inline bool is_other_init(const struct assoc *assoc, const struct path *path,
+					  const struct chunks *chunks)
 {
-	/* A copy: the entry may become another's meanwhile. */
-	struct path path = *found;
-	struct assoc *assoc = bpf_map_lookup_elem(&assocs, &path.assoc);
-	struct chunks chunks = {};
-	__u32 dir = path.dir & 1;
+	return saw(chunks, CHUNK_INIT) && path->dir == DIR_ORIGINAL && !path->confirmed &&
+	       chunks->init_tag != assoc->tags.tag[DIR_REPLY];
+}
 
+/* Read what translate_addrs() takes, before anything has changed. */
+static __always_inline int read_if_init(ctx_t *ctx, struct packet *pkt, const struct chunks *chunks)
+{
+	struct opening *opening;
+
+	if (!saw(chunks, CHUNK_INIT) && !saw(chunks, CHUNK_INIT_ACK))
+		return 0;
+	opening = get_opening();
+	return opening ? read_addrs(ctx, pkt, &opening->named) : STAT_DROP_CHUNKS;
+}
+
+/* What else a packet does that its association has followed. Returns 0, or the reason to drop it. */
+static __always_inline int follow_path(ctx_t *ctx, struct packet *pkt, struct tuple *tuple,
+				       struct path *path, struct assoc *assoc,
+				       struct chunks *chunks)
+{
+	if (path->dir == DIR_ORIGINAL &&
+	    (saw(chunks, CHUNK_COOKIE_ECHO) || saw(chunks, CHUNK_COOKIE_ACK)))
+		index_tag(assoc, path->assoc, pkt);
+	if (path->dir == DIR_ORIGINAL && path->shared)
+		lead_back(tuple, path);
+	if (saw(chunks, CHUNK_INIT) || saw(chunks, CHUNK_INIT_ACK))
+		return translate_addrs(ctx, pkt, path, chunks);
+	return chunks->asconf ? handle_asconf(ctx, pkt, path, chunks) : 0;
+}
+
+static __always_inline void note_packet(struct path *path, const struct chunks *chunks)
+{
+	path->seen = bpf_ktime_get_coarse_ns();
+	/* An INIT has no tag that would prove anything. */
+	if (!path->confirmed && !saw(chunks, CHUNK_INIT))
+		path->confirmed = 1;
+}
+
+/* A copy of a packet's path, as the entry may become another's meanwhile. Not on the stack, which is small. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct path);
+} used_paths SEC(".maps");
+
+static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct tuple *tuple,
+				   struct path *found)
+{
+	struct chunks chunks = {};
+	__u32 dir, key = 0;
+	struct assoc *assoc;
+	struct path *path;
+	int reason;
+
+	path = bpf_map_lookup_elem(&used_paths, &key);
+	if (!path || !found || !pkt || !tuple)
+		return CTX_DROP;
+	*path = *found;
+	dir = path->dir & 1;
+	assoc = bpf_map_lookup_elem(&assocs, &path->assoc);
 	/* It has just ended, on another CPU. */
 	if (!assoc) {
-		delete_path(tuple, path.assoc);
-		return handle_new(ctx, pkt, tuple);
+		delete_path(tuple, path->assoc);
+		return AGAIN;
 	}
 	if (walk_chunks(ctx, pkt, &chunks))
 		return drop(ctx, pkt, STAT_DROP_CHUNKS);
 	if (is_over(assoc, &chunks, dir)) {
-		forget_assoc(assoc, path.assoc);
-		return handle_new(ctx, pkt, tuple);
+		forget_assoc(assoc, path->assoc);
+		return AGAIN;
 	}
+	if (is_other_init(assoc, path, &chunks)) {
+		delete_unused_path(tuple);
+		return AGAIN;
+	}
+	reason = read_if_init(ctx, pkt, &chunks);
+	if (reason)
+		return drop(ctx, pkt, reason);
 	if (!assoc_is_allowed(assoc))
 		return drop(ctx, pkt, STAT_DROP_POLICY);
 	if (!follow_assoc(ctx, assoc, pkt, &chunks, dir))
-		return drop(ctx, pkt, STAT_DROP_TAG);
+		/* Where nobody has been yet, it may be another association's. */
+		return !path->confirmed && dir == DIR_ORIGINAL && assoc->service ?
+		       AGAIN : drop(ctx, pkt, STAT_DROP_TAG);
+	note_packet(found, &chunks);
+	reason = follow_path(ctx, pkt, tuple, path, assoc, &chunks);
+	if (reason)
+		return drop(ctx, pkt, reason);
 	if (saw(&chunks, CHUNK_INIT))
 		count(STAT_RESTARTED);
 	count(dir == DIR_ORIGINAL ? STAT_TO_BACKEND : STAT_TO_CLIENT);
-	return translate_packet(ctx, pkt, &path.to);
+	return translate_packet(ctx, pkt, &path->to);
 }
 
 static __always_inline int handle_sctp(ctx_t *ctx, struct packet *pkt)
 {
 	struct tuple tuple;
 	struct path *path;
+	int verdict = AGAIN;
 
 	tuple_of(&tuple, pkt);
 	path = bpf_map_lookup_elem(&paths, &tuple);
-	return path ? handle_known(ctx, pkt, &tuple, path) : handle_new(ctx, pkt, &tuple);
+	if (path)
+		verdict = handle_known(ctx, pkt, &tuple, path);
+	if (verdict == AGAIN)
+		verdict = handle_new(ctx, pkt, &tuple);
+	if (verdict != AGAIN)
+		return verdict;
+	/* It has been learned. */
+	path = bpf_map_lookup_elem(&paths, &tuple);
+	if (path)
+		verdict = handle_known(ctx, pkt, &tuple, path);
+	return verdict != AGAIN ? verdict : drop(ctx, pkt, STAT_DROP_NO_ASSOC);
 }
 
 /* SCTP without its ports passes by, unless an address of it is ours. */

@@ -22,10 +22,26 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 2 * MAX_ASSOCS);
+	__uint(max_entries, 4 * MAX_ASSOCS);
 	__type(key, struct tuple);
 	__type(value, struct path);
 } paths SEC(".maps");
+
+/* Associations with several addresses. Without room here they have one path. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_ASSOCS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct assoc_addrs);
+} multihomed SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_ASSOCS);
+	__type(key, struct tag_key);
+	__type(value, __u64);
+} by_tag SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -34,6 +50,15 @@ struct {
 	__type(key, struct endpoint);
 	__type(value, struct service);
 } services SEC(".maps");
+
+/* The addresses by which clients reach a service at one port, in the order of the backends' own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_SERVICES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct addr_list);
+} vips SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -9,6 +9,10 @@ enum stat {
 	STAT_NEW,			/* associations opened, that is an INIT was passed */
 	STAT_RESTARTED,			/* INITs of a peer that had an association already */
 	STAT_EXPIRED,			/* associations that ended by a timeout */
+	STAT_PATHS,			/* further paths of associations */
+	STAT_PATHS_REFUSED,		/* paths for which there was no room, or that are another's */
+	STAT_ADDRS,			/* INITs and INIT ACKs whose address parameters were translated */
+	STAT_ADDRS_NOT_ADDED,		/* those in which there was no room for all of the service's */
 	STAT_ICMP,			/* ICMP errors translated */
 	STAT_ADDRESS_ONLY,		/* translated without a change in the SCTP packet */
 	STAT_CSUM_KFUNC,		/* checksum updated by the kernel */
@@ -17,6 +21,9 @@ enum stat {
 	STAT_DROP_TRUNCATED,		/* shorter than its headers say */
 	STAT_DROP_EXT_HEADERS,		/* more IPv6 extension headers than are walked */
 	STAT_DROP_CHUNKS,		/* its chunks are not as RFC 9260 has them */
+	STAT_DROP_HOST_NAME,		/* an INIT or INIT ACK with a host name: it can't be translated */
+	STAT_DROP_MANY_ADDRS,		/* more addresses than are kept */
+	STAT_DROP_ASCONF,		/* an ASCONF whose addresses can't be translated, or not under its AUTH */
 	STAT_DROP_NO_ASSOC,		/* to a service, but of no association and no INIT */
 	STAT_DROP_NO_BACKEND,		/* the service has none */
 	STAT_DROP_TAG,			/* a verification tag that is not the association's */

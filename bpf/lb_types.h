@@ -22,9 +22,12 @@ enum direction {
 /* What packets of a tuple become. An association has a path for each way, and for each pair of addresses. */
 struct path {
 	__u64 assoc;
+	__u64 seen;		/* when the last packet came: CLOCK_MONOTONIC, in ns; 0: none yet */
 	struct tuple to;
 	__u8 dir;		/* enum direction */
-	__u8 pad[3];
+	__u8 confirmed;		/* it was opened by an INIT, or has carried the right tag */
+	__u8 shared;		/* several there have one back, which leads where the last packet came from */
+	__u8 pad;
 };
 
 /* RFC 9260 section 4, as seen from between the two sides. */
@@ -59,6 +62,33 @@ struct assoc {
 	__u32 backend;
 	__u32 generation;		/* of the policies that allowed it */
 	__u32 unanswered;		/* INITs since the backend was last heard */
+	__be32 indexed;			/* the tag by which it is in the map by_tag */
+	__u32 pad;
+};
+
+/* The most addresses of a client, of a service and of a backend. */
+#define MAX_ADDRS 8
+
+struct addr_list {
+	__u32 nr;
+	struct ip_addr addr[MAX_ADDRS];
+};
+
+/* Of an association with several addresses on some side: a path joins two of one family. */
+struct assoc_addrs {
+	struct addr_list client;
+	struct addr_list vip;		/* as clients know the backend */
+	struct addr_list backend;
+	__u32 available;		/* a bit for each of the backend's that it uses */
+	__u32 source_translated;	/* backends see these, not the client's: */
+	struct ip_addr source[2];	/* IPv4, IPv6; zero: none */
+};
+
+/* How packets to the backend say whose they are, whatever their addresses. */
+struct tag_key {
+	__be32 tag;
+	__be16 sport;
+	__be16 dport;
 };
 
 #define SERVICE_NAME_LEN 160
@@ -75,15 +105,17 @@ struct service {
 	__u32 table;		/* its slots in the map of that name */
 	__u32 table_size;	/* 0: it has no backend */
 	__u32 affinity;		/* in seconds; 0: none */
+	__u32 group;		/* its VIPs in the map of that name: paths of one association */
 	__u8 masquerade;
 	__u8 pad[3];
 };
 
 struct backend {
-	struct endpoint addr;
+	struct endpoint addr;	/* the primary */
 	__u32 service;
 	__u8 draining;
 	__u8 pad[3];
+	struct addr_list addrs;	/* all of them, the primary first */
 };
 
 struct affinity_key {

@@ -10,30 +10,41 @@
 /* Do without the kfunc also where there is one: for comparison. */
 const volatile bool csum_in_bpf = false;
 
-static __always_inline int update_csum(ctx_t *ctx, struct packet *pkt, __be32 from, __be32 to)
+/* The checksum of a packet in which the word at @offset has changed. */
+static __always_inline int update_csum(ctx_t *ctx, struct packet *pkt, __u32 offset, __be32 from,
+				       __be32 to)
 {
-	if (!csum_in_bpf && sctp_csum_have_kfunc()) {
-		count(STAT_CSUM_KFUNC);
-		return ctx_sctp_csum_update(ctx, pkt->l4_offset, pkt->l4_len, from, to);
-	}
-	count(STAT_CSUM_BPF);
-	return sctp_csum_update_bpf(ctx, pkt->l4_offset, pkt->l4_len, from, to);
+	__u32 len = pkt->l4_offset + pkt->l4_len - offset;
+
+	if (!csum_in_bpf && sctp_csum_have_kfunc())
+		return ctx_sctp_csum_update(ctx, pkt->l4_offset, len, from, to);
+	return sctp_csum_update_bpf(ctx, pkt->l4_offset, len, from, to);
+}
+
+/* Change a word of the SCTP packet. Returns 0, or the reason why it could not be done. */
+static __noinline int change_word(ctx_t *ctx, struct packet *pkt, __u32 offset, __be32 from,
+				  __be32 to)
+{
+	if (from == to)
+		return 0;
+	if (ctx_store(ctx, offset, &to, sizeof(to)))
+		return STAT_DROP_REWRITE_FAILED;
+	return update_csum(ctx, pkt, offset, from, to) ? STAT_DROP_CSUM_FAILED : 0;
 }
 
 static __always_inline int set_ports(ctx_t *ctx, struct packet *pkt, const struct tuple *to)
 {
 	__be32 from_word = ports_word(pkt->sctp.source, pkt->sctp.dest);
 	__be32 to_word = ports_word(to->sport, to->dport);
+	int reason;
 
 	if (from_word == to_word) {
 		count(STAT_ADDRESS_ONLY);
 		return CTX_PASS;
 	}
-	if (ctx_store(ctx, pkt->l4_offset, &to_word, sizeof(to_word)))
-		return drop(ctx, pkt, STAT_DROP_REWRITE_FAILED);
-	if (update_csum(ctx, pkt, from_word, to_word))
-		return drop(ctx, pkt, STAT_DROP_CSUM_FAILED);
-	return CTX_PASS;
+	count(!csum_in_bpf && sctp_csum_have_kfunc() ? STAT_CSUM_KFUNC : STAT_CSUM_BPF);
+	reason = change_word(ctx, pkt, pkt->l4_offset, from_word, to_word);
+	return reason ? drop(ctx, pkt, reason) : CTX_PASS;
 }
 
 static __noinline int translate_packet(ctx_t *ctx, struct packet *pkt, struct tuple *to)

@@ -29,6 +29,7 @@
 #include <linux/errno.h>
 
 #include "crc32c_shift.h"
+#include "loop.h"
 
 #define SCTP_COMMON_HEADER_LEN 12
 #define SCTP_CSUM_OFFSET 8
@@ -72,6 +73,31 @@ static __noinline int sctp_csum_update_bpf(ctx_t *ctx, __u32 offset, __u32 len,
 	}
 	ctx_rcsum_word(ctx, offset, from, to);
 	return 0;
+}
+
+/*
+ * Fix the checksum of a packet to whose end @nr words have been added, at most
+ * @max. What was there before is not read: a checksum that was wrong stays wrong.
+ */
+static __always_inline int sctp_csum_append(ctx_t *ctx, __u32 offset, const __be32 *words, __u32 nr,
+					    __u32 max)
+{
+	__u32 old, new, crc, i;
+
+	if (ctx_sctp_csum_offloaded(ctx, offset))
+		return 0;
+	if (ctx_load(ctx, offset + SCTP_CSUM_OFFSET, &old, sizeof(old)))
+		return CTX_LOAD_ERROR;
+	if (!old)
+		return 0;
+	crc = ~wire_le32(old);
+	bpf_for(i, 0, max) {
+		if (i >= nr)
+			break;
+		crc = crc32c_word(crc, wire_le32(words[i]));
+	}
+	new = wire_le32(~crc);
+	return ctx_store_rcsum(ctx, offset + SCTP_CSUM_OFFSET, &new, sizeof(new)) ? -ENOMEM : 0;
 }
 
 static __always_inline bool sctp_csum_have_kfunc(void)

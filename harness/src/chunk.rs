@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! Chunks of SCTP packets (RFC 9260 section 3), in bytes as on the wire.
 
+use std::net::IpAddr;
+
 /// Types of chunks, by their standard names.
 pub const TYPES: [(&str, u8); 20] = [
     ("DATA", 0),
@@ -66,4 +68,29 @@ pub fn data(payload: &[u8]) -> Vec<u8> {
     let mut value = vec![0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
     value.extend(payload);
     chunk(0, 3, &value)
+}
+
+/// The addresses that an SCTP packet names in its parameters, if it is an INIT or INIT ACK: those
+/// of a list that is cut short, as far as it goes.
+pub fn named_addresses(sctp: &[u8]) -> Vec<IpAddr> {
+    let mut named = Vec::new();
+    let Some([kind, _, high, low]) = sctp.get(12..16) else {
+        return named;
+    };
+    if !matches!(kind, 1 | 2) {
+        return named;
+    }
+    let end = 12 + usize::from(u16::from_be_bytes([*high, *low]));
+    let mut rest = sctp.get(32..end.min(sctp.len())).unwrap_or_default();
+    while let [kind_high, kind_low, high, low, ..] = rest {
+        let len = usize::from(u16::from_be_bytes([*high, *low])).max(4);
+        let value = rest.get(4..len).unwrap_or_default();
+        match u16::from_be_bytes([*kind_high, *kind_low]) {
+            5 => named.extend(<[u8; 4]>::try_from(value).map(IpAddr::from)),
+            6 => named.extend(<[u8; 16]>::try_from(value).map(IpAddr::from)),
+            _ => {}
+        }
+        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+    }
+    named
 }

@@ -58,6 +58,16 @@ pub enum Error {
         /// How many there can be.
         room: usize,
     },
+    /// More is wanted than there can be, however large the maps are.
+    #[error("{wanted} {what}, but there can be {most} at most")]
+    Limit {
+        /// What there are too many of.
+        what: String,
+        /// How many are wanted.
+        wanted: usize,
+        /// How many there can be.
+        most: usize,
+    },
     /// An association did not come about, or broke.
     #[error("association: {0}")]
     Association(String),

@@ -14,6 +14,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::Result;
+use crate::link::{End, connect};
 use crate::netns::Namespace;
 
 /// Device of the client.
@@ -69,13 +70,6 @@ impl Family {
             },
         }
     }
-
-    fn prefix_len(self) -> u8 {
-        match self {
-            Family::V4 => 24,
-            Family::V6 => 64,
-        }
-    }
 }
 
 impl std::fmt::Display for Family {
@@ -98,48 +92,18 @@ pub struct Lab {
     pub backend: Namespace,
 }
 
-/// An end of a veth pair.
-struct End<'a> {
+fn end<'a>(
     ns: &'a Namespace,
-    device: &'static str,
-    mac: &'static str,
-    /// The address of this end by family.
+    device: &'a str,
+    mac: &'a str,
     addr: fn(&Addrs) -> IpAddr,
-}
-
-/// Makes a veth pair between two namespaces.
-fn connect(left: &End<'_>, right: &End<'_>) -> Result<()> {
-    let veth = format!(
-        "link add {} address {} type veth peer name {} address {} netns {}",
-        left.device,
-        left.mac,
-        right.device,
-        right.mac,
-        right.ns.path().display()
-    );
-    left.ns
-        .ip_batch(&[&[veth], left.setup(right).as_slice()].concat())?;
-    right.ns.ip_batch(&right.setup(left))
-}
-
-impl End<'_> {
-    /// What `ip` has to do at this end. It is told the peer's MAC address, so that no packet
-    /// waits for a neighbour to answer.
-    fn setup(&self, peer: &End<'_>) -> Vec<String> {
-        let device = self.device;
-        let mut commands = vec!["link set lo up".into(), format!("link set {device} up")];
-        for family in [Family::V4, Family::V6] {
-            let addrs = family.addrs();
-            let (own, len) = ((self.addr)(&addrs), family.prefix_len());
-            let nodad = if family == Family::V6 { "nodad" } else { "" };
-            commands.push(format!("addr add {own}/{len} dev {device} {nodad}"));
-            let peer_addr = (peer.addr)(&addrs);
-            commands.push(format!(
-                "neigh add {peer_addr} lladdr {} dev {device}",
-                peer.mac
-            ));
-        }
-        commands
+) -> End<'a> {
+    End {
+        ns,
+        device,
+        mac,
+        addrs: [Family::V4, Family::V6].map(|f| addr(&f.addrs())).to_vec(),
+        prefix_len: [24, 64],
     }
 }
 
@@ -157,40 +121,25 @@ impl Lab {
         lab.connect_all()?;
         lab.client.default_routes(|addrs| addrs.client_gateway)?;
         lab.backend.default_routes(|addrs| addrs.backend_gateway)?;
-        lab.translator.sysctl("net/ipv4/ip_forward", "1")?;
-        lab.translator.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+        lab.translator.forward()?;
         Ok(lab)
     }
 
     fn connect_all(&self) -> Result<()> {
         let [to_client, to_backend] = TRANSLATOR_DEVS;
         connect(
-            &End {
-                ns: &self.client,
-                device: CLIENT_DEV,
-                mac: "02:00:00:00:01:01",
-                addr: |addrs| addrs.client,
-            },
-            &End {
-                ns: &self.translator,
-                device: to_client,
-                mac: "02:00:00:00:01:fe",
-                addr: |addrs| addrs.client_gateway,
-            },
+            &end(&self.client, CLIENT_DEV, "02:00:00:00:01:01", |a| a.client),
+            &end(&self.translator, to_client, "02:00:00:00:01:fe", |a| {
+                a.client_gateway
+            }),
         )?;
         connect(
-            &End {
-                ns: &self.translator,
-                device: to_backend,
-                mac: "02:00:00:00:02:fe",
-                addr: |addrs| addrs.backend_gateway,
-            },
-            &End {
-                ns: &self.backend,
-                device: BACKEND_DEV,
-                mac: "02:00:00:00:02:01",
-                addr: |addrs| addrs.backend,
-            },
+            &end(&self.translator, to_backend, "02:00:00:00:02:fe", |a| {
+                a.backend_gateway
+            }),
+            &end(&self.backend, BACKEND_DEV, "02:00:00:00:02:01", |a| {
+                a.backend
+            }),
         )
     }
 
@@ -214,22 +163,5 @@ impl Namespace {
     fn default_routes(&self, gateway: impl Fn(&Addrs) -> IpAddr) -> Result<()> {
         let route = |family: Family| format!("route add default via {}", gateway(&family.addrs()));
         self.ip_batch(&[route(Family::V4), route(Family::V6)])
-    }
-
-    /// Switches the checksum and segmentation offload of SCTP on a device.
-    fn sctp_offload(&self, device: &str, on: bool) -> Result<()> {
-        let value = if on { "on" } else { "off" };
-        self.command(
-            "ethtool",
-            &[
-                "-K",
-                device,
-                "tx-checksum-sctp",
-                value,
-                "tx-sctp-segmentation",
-                value,
-            ],
-        )?;
-        Ok(())
     }
 }

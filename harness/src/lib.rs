@@ -2,7 +2,7 @@
 //! Harness for SCTP port translation in eBPF.
 //!
 //! It builds and checks packets ([`packet`], [`checksum`]), runs the BPF programs of `bpf/` on
-//! them ([`csum_prog`]) or in a network of namespaces ([`lab`], [`translator`]), and drives
+//! them ([`csum_prog`]) or in a network of namespaces ([`lab`], [`planes`], [`translator`]), and drives
 //! associations of the kernel's own SCTP through it ([`sctp`], [`transfer`]) while it captures
 //! what is on the wire ([`capture`]).
 
@@ -16,11 +16,13 @@ pub mod error;
 pub mod feature;
 pub mod lab;
 pub mod lb;
+mod link;
 mod map_bytes;
 pub mod netns;
 pub mod packet;
 pub mod packet_ring;
 pub mod pcap;
+pub mod planes;
 pub mod scenario;
 pub mod sctp;
 mod skel;

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! The associations that the datapath knows.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
-use super::maps::{Maps, assoc, tuple};
+use super::maps::{Maps, assoc, path, tuple};
 use crate::error::{Doing, Result};
 use crate::map_bytes::addr;
 
@@ -66,6 +67,34 @@ impl From<&tuple> for Tuple {
     }
 }
 
+/// A pair of addresses that an association uses, and what the service's becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct PathEntry {
+    /// The client's.
+    pub client: IpAddr,
+    /// The service's.
+    pub vip: IpAddr,
+    /// The backend's.
+    pub backend: IpAddr,
+    /// Whether it was opened by an INIT, or has carried the right tag.
+    pub confirmed: bool,
+    /// How long ago the last packet came from the client; `None` if none has come yet.
+    pub idle: Option<Duration>,
+}
+
+impl PathEntry {
+    fn new(from: &tuple, path: &path, now: Duration) -> Self {
+        let seen = Some(path.seen).filter(|seen| *seen != 0);
+        Self {
+            client: addr(from.saddr.word),
+            vip: addr(from.daddr.word),
+            backend: addr(path.to.daddr.word),
+            confirmed: path.confirmed != 0,
+            idle: seen.map(|seen| now.saturating_sub(Duration::from_nanos(seen))),
+        }
+    }
+}
+
 /// An association.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Association {
@@ -90,7 +119,12 @@ pub struct Association {
     pub service: u32,
     /// The backend, by the datapath's number.
     pub backend: u32,
+    /// The pairs of addresses that it uses, sorted.
+    pub paths: Vec<PathEntry>,
 }
+
+/// `DIR_ORIGINAL` of `bpf/lb_types.h`.
+const DIR_ORIGINAL: u8 = 0;
 
 /// `CLOCK_MONOTONIC`, which the programs' clock is.
 pub(crate) fn now() -> Result<Duration> {
@@ -99,7 +133,7 @@ pub(crate) fn now() -> Result<Duration> {
 }
 
 impl Association {
-    fn new(id: u64, assoc: &assoc, now: Duration) -> Self {
+    fn new(id: u64, assoc: &assoc, paths: Vec<PathEntry>, now: Duration) -> Self {
         let created = Duration::from_nanos(assoc.created);
         let expires = Duration::from_nanos(assoc.expires);
         Self {
@@ -113,6 +147,7 @@ impl Association {
             expires_in: expires.saturating_sub(now),
             service: assoc.service,
             backend: assoc.backend,
+            paths,
         }
     }
 }
@@ -125,11 +160,58 @@ impl Maps {
     pub fn associations(&self) -> Result<Vec<Association>> {
         let now = now()?;
         let entries = self.assocs.entries()?;
+        let mut paths = self.paths_by_association(now)?;
         let mut found: Vec<_> = entries
             .iter()
-            .map(|(id, assoc)| Association::new(*id, assoc, now))
+            .map(|(id, assoc)| {
+                let paths = paths.remove(id).unwrap_or_default();
+                Association::new(*id, assoc, paths, now)
+            })
             .collect();
         found.sort_by_key(|assoc| assoc.original);
         Ok(found)
+    }
+
+    /// Reads all paths of packets to backends: each has one back as well.
+    fn paths_by_association(&self, now: Duration) -> Result<HashMap<u64, Vec<PathEntry>>> {
+        let mut found: HashMap<_, Vec<_>> = HashMap::new();
+        for (from, path) in self.paths.entries()? {
+            if path.dir == DIR_ORIGINAL {
+                let paths = found.entry(path.assoc).or_default();
+                paths.push(PathEntry::new(&from, &path, now));
+            }
+        }
+        for paths in found.values_mut() {
+            paths.sort_unstable();
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lb::maps::addr_key;
+
+    #[test]
+    fn a_path_is_idle_since_its_last_packet() {
+        let ip = |text: &str| -> IpAddr { text.parse().expect("an address") };
+        let [client, vip, backend] = ["192.0.2.1", "203.0.113.10", "198.51.100.1"].map(ip);
+        let mut from = tuple::default();
+        (from.saddr, from.daddr) = (addr_key(client), addr_key(vip));
+        let mut value = path::default();
+        value.to.daddr = addr_key(backend);
+        let now = Duration::from_secs(100);
+        let wanted = |confirmed, idle| PathEntry {
+            client,
+            vip,
+            backend,
+            confirmed,
+            idle,
+        };
+        assert_eq!(PathEntry::new(&from, &value, now), wanted(false, None));
+        (value.seen, value.confirmed) = (93_000_000_000, 1);
+        let idle = Some(Duration::from_secs(7));
+        assert_eq!(PathEntry::new(&from, &value, now), wanted(true, idle));
     }
 }

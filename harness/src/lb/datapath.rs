@@ -57,6 +57,8 @@ pub enum Verdict {
     Drop,
 }
 
+/// The most that a program adds to a packet: eight addresses (`bpf/params.h`).
+const MAX_GROWTH: usize = 8 * 20;
 /// `TC_ACT_SHOT` of `linux/pkt_cls.h`.
 const TC_ACT_SHOT: u32 = 2;
 /// `XDP_DROP` of `linux/bpf.h`.
@@ -64,7 +66,8 @@ const XDP_DROP: u32 = 1;
 
 /// What only one program uses is its own: it is not shared between hooks.
 fn is_shared(map: &str) -> bool {
-    !map.contains('.') && map != "openings"
+    const OWN: [&str; 4] = ["openings", "used_paths", "added_params", "asconf_params"];
+    !map.contains('.') && !OWN.contains(&map)
 }
 
 /// A map that is pinned has the size that it has; another gets the one that is wanted.
@@ -171,7 +174,16 @@ impl<'obj> Datapath<'obj> {
     /// # Errors
     /// If the kernel refuses the frame, or the sum over the skb is wrong afterwards.
     pub fn run(&self, frame: &[u8]) -> Result<Verdict> {
-        self.run_program(self.ingress(), frame)
+        self.run_program(self.ingress(), frame, true)
+    }
+
+    /// As [`Datapath::run`], for a packet to which bytes are added: the kernel gives up the sum
+    /// over the skb then, which is not checked.
+    ///
+    /// # Errors
+    /// If the kernel refuses the frame.
+    pub fn run_growing(&self, frame: &[u8]) -> Result<Verdict> {
+        self.run_program(self.ingress(), frame, false)
     }
 
     /// Runs the egress program, as [`Datapath::run`] does the other.
@@ -182,19 +194,21 @@ impl<'obj> Datapath<'obj> {
         let program = self
             .egress()
             .ok_or_else(|| Error::Packet("XDP has no egress".into()))?;
-        self.run_program(program, frame)
+        self.run_program(program, frame, true)
     }
 
     fn run_program(
         &self,
         program: &ProgramImpl<'obj, libbpf_rs::Mut>,
         frame: &[u8],
+        check_sum: bool,
     ) -> Result<Verdict> {
         let (flags, drop) = match &self.skel {
-            Skel::Tc(_) => (libbpf_sys::BPF_F_TEST_SKB_CHECKSUM_COMPLETE, TC_ACT_SHOT),
+            Skel::Tc(_) if check_sum => (libbpf_sys::BPF_F_TEST_SKB_CHECKSUM_COMPLETE, TC_ACT_SHOT),
+            Skel::Tc(_) => (0, TC_ACT_SHOT),
             Skel::Xdp(_) => (0, XDP_DROP),
         };
-        let mut out = vec![0; frame.len()];
+        let mut out = vec![0; frame.len() + MAX_GROWTH];
         let input = ProgramInput {
             data_in: Some(frame),
             data_out: Some(&mut out),
@@ -207,6 +221,8 @@ impl<'obj> Datapath<'obj> {
         if output.return_value == drop {
             return Ok(Verdict::Drop);
         }
+        let len = output.data.map_or(frame.len(), |data| data.len());
+        out.truncate(len);
         Ok(Verdict::Pass(out))
     }
 }

@@ -18,6 +18,8 @@ pub struct ServiceEntry {
     pub service: String,
     /// Where clients reach it.
     pub frontend: SocketAddr,
+    /// All addresses of the frontends that are one group with it: paths of one association.
+    pub paths: Vec<IpAddr>,
     /// Backends that take new associations from there.
     pub backends: usize,
     /// Whether backends see this node's address.
@@ -31,8 +33,10 @@ pub struct ServiceEntry {
 pub struct BackendEntry {
     /// The service's port.
     pub service: String,
-    /// The backend.
+    /// The backend, by its primary address.
     pub backend: SocketAddr,
+    /// All its addresses, the primary one first.
+    pub addresses: Vec<IpAddr>,
     /// Whether it gets no new associations.
     pub draining: bool,
     /// Associations that it has.
@@ -83,6 +87,7 @@ impl Maps {
                 *usable.entry((backend.service, ipv4)).or_default() += 1;
             }
         }
+        let vips: HashMap<_, _> = self.vips.entries()?.into_iter().collect();
         let mut list: Vec<_> = self
             .services
             .entries()?
@@ -93,6 +98,9 @@ impl Maps {
                 ServiceEntry {
                     service: names.get(&service.id).cloned().unwrap_or_default(),
                     frontend,
+                    paths: vips
+                        .get(&service.group)
+                        .map_or_else(Vec::new, |list| list.addrs().collect()),
                     backends: backends.copied().unwrap_or_default(),
                     masquerade: service.masquerade != 0,
                     affinity: service.affinity,
@@ -123,6 +131,7 @@ impl Maps {
                     .cloned()
                     .unwrap_or_else(|| "(removed)".into()),
                 backend: endpoint_addr(&backend.addr),
+                addresses: backend.addrs.addrs().collect(),
                 draining: backend.draining != 0,
                 associations: associations.get(id).copied().unwrap_or_default(),
             })

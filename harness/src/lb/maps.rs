@@ -11,8 +11,9 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, Object};
 use crate::error::{BpfDoing, Error, Result};
 use crate::map_bytes::{MapBytes, addr, words};
 pub(crate) use crate::skel::lb_tc::types::{
-    affinity, affinity_key, assoc, backend, endpoint, endpoint_policy, event, ip_addr, lb_settings,
-    path, policy_key, policy_ports, port_range, service, service_name, tuple,
+    addr_list, affinity, affinity_key, assoc, assoc_addrs, backend, endpoint, endpoint_policy,
+    event, ip_addr, lb_settings, path, policy_key, policy_ports, port_range, service, service_name,
+    tag_key, tuple,
 };
 
 // SAFETY: integers, with explicit padding; the build fails below if there is any other.
@@ -45,15 +46,29 @@ unsafe impl MapBytes for affinity {}
 unsafe impl MapBytes for event {}
 // SAFETY: as above.
 unsafe impl MapBytes for service_name {}
+// SAFETY: as above.
+unsafe impl MapBytes for addr_list {}
+// SAFETY: as above.
+unsafe impl MapBytes for assoc_addrs {}
+// SAFETY: as above.
+unsafe impl MapBytes for tag_key {}
 
 /// To be raised with each change of what is in the maps, or in what order counters are.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
+
+/// The most addresses of a client, of a service and of a backend (`bpf/lb_types.h`).
+pub(crate) const MAX_ADDRS: usize = 8;
 
 const _: () = {
     assert!(size_of::<tuple>() == 2 * 16 + 2 * 2);
-    assert!(size_of::<path>() == 8 + 36 + 4);
-    assert!(size_of::<assoc>() == 16 + 4 + 4 + 2 * 8 + 8 + 16 + 2 * 8 + 2 * 36 + 4 * 4);
+    assert!(size_of::<path>() == 2 * 8 + 36 + 4);
+    assert!(size_of::<assoc>() == 16 + 4 + 4 + 2 * 8 + 8 + 16 + 2 * 8 + 2 * 36 + 6 * 4);
     assert!(size_of::<event>() == 8 + 2 * 4 + 2 * 36 + 2 * 4);
+    assert!(size_of::<addr_list>() == 4 + MAX_ADDRS * 16);
+    assert!(size_of::<assoc_addrs>() == 3 * size_of::<addr_list>() + 2 * 4 + 2 * 16);
+    assert!(size_of::<tag_key>() == 4 + 2 * 2);
+    assert!(size_of::<service>() == 6 * 4 + 4);
+    assert!(size_of::<backend>() == 20 + 4 + 4 + size_of::<addr_list>());
 };
 
 /// Most entries of the maps whose size the user may choose. A map that is pinned keeps its size.
@@ -87,15 +102,16 @@ impl Sizes {
     /// The size of the map of this name, if it is one of them.
     pub(crate) fn of(&self, map: &str) -> Option<u32> {
         Some(match map {
-            "assocs" | "affinities" => self.assocs,
-            "paths" => self.assocs.saturating_mul(2),
-            "services" | "service_names" => self.services,
+            "assocs" | "affinities" | "multihomed" | "by_tag" => self.assocs,
+            // One way and back, of two pairs of addresses.
+            "paths" => self.assocs.saturating_mul(4),
+            "services" | "service_names" | "vips" => self.services,
             "backends" | "policy_endpoints" => self.backends,
-            // Those of services, of backends, and of endpoints with a policy.
+            // Those of services, all that backends can have, and those of endpoints with a policy.
             "our_addrs" => self
-                .services
-                .saturating_add(self.backends)
-                .saturating_add(self.backends),
+                .backends
+                .saturating_mul(MAX_ADDRS as u32 + 1)
+                .saturating_add(self.services),
             "tables" => self.table_slots,
             "policy_prefixes" => self.policy_prefixes,
             _ => return None,
@@ -173,7 +189,9 @@ impl<K: MapBytes, V: MapBytes> TypedMap<K, V> {
 #[derive(Debug)]
 pub struct Maps {
     pub(crate) assocs: TypedMap<u64, assoc>,
+    pub(crate) paths: TypedMap<tuple, path>,
     pub(crate) services: TypedMap<endpoint, service>,
+    pub(crate) vips: TypedMap<u32, addr_list>,
     pub(crate) service_names: TypedMap<u32, service_name>,
     pub(crate) backends: TypedMap<u32, backend>,
     pub(crate) tables: TypedMap<u32, u32>,
@@ -189,7 +207,9 @@ impl Maps {
     fn collect(mut get: impl FnMut(&str) -> Result<MapHandle>) -> Result<Self> {
         Ok(Self {
             assocs: TypedMap::new(get("assocs")?),
+            paths: TypedMap::new(get("paths")?),
             services: TypedMap::new(get("services")?),
+            vips: TypedMap::new(get("vips")?),
             service_names: TypedMap::new(get("service_names")?),
             backends: TypedMap::new(get("backends")?),
             tables: TypedMap::new(get("tables")?),
@@ -258,6 +278,35 @@ pub(crate) fn endpoint_key(addr: SocketAddr) -> endpoint {
 
 pub(crate) fn endpoint_addr(key: &endpoint) -> SocketAddr {
     SocketAddr::new(addr(key.addr.word), u16::from_be(key.port))
+}
+
+impl addr_list {
+    /// The list of `addrs`, which are of `whose`.
+    ///
+    /// # Errors
+    /// If they are more than it has room for.
+    pub(crate) fn new(addrs: &[IpAddr], whose: impl Fn() -> String) -> Result<Self> {
+        if addrs.len() > MAX_ADDRS {
+            return Err(Error::Limit {
+                what: format!("addresses of {}", whose()),
+                wanted: addrs.len(),
+                most: MAX_ADDRS,
+            });
+        }
+        let mut list = Self {
+            nr: addrs.len() as u32,
+            ..Default::default()
+        };
+        for (to, from) in list.addr.iter_mut().zip(addrs) {
+            *to = addr_key(*from);
+        }
+        Ok(list)
+    }
+
+    pub(crate) fn addrs(&self) -> impl Iterator<Item = IpAddr> {
+        let addrs = self.addr.iter().take(self.nr as usize);
+        addrs.map(|addr_of| addr(addr_of.word))
+    }
 }
 
 impl service_name {

@@ -6,6 +6,7 @@ pub mod attachment;
 pub mod conntrack;
 pub mod datapath;
 pub mod events;
+mod groups;
 pub mod inventory;
 pub mod maglev;
 pub mod manifests;

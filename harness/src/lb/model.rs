@@ -37,8 +37,9 @@ impl std::fmt::Display for ServiceName {
 /// A service's port: where clients reach it, and who serves them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Service {
-    /// Where clients reach it, by address and port. Several addresses of a family are paths of
-    /// one multihomed service.
+    /// Where clients reach it, by address and port. Those that are alike, but for their order,
+    /// are the addresses (VIPs) of one multihomed service: the n-th of a family leads to the n-th
+    /// address of that family of a backend.
     pub frontends: BTreeMap<SocketAddr, Frontend>,
     /// Who serves them.
     pub backends: Vec<Backend>,
@@ -51,6 +52,22 @@ pub struct Service {
 pub struct Frontend {
     /// Backends see this node's address, not the client's, so that they answer to this node.
     pub masquerade: bool,
+    /// Whose clients come here.
+    pub reach: Reach,
+    /// Its place among the service's addresses of this reach, as they are written.
+    pub order: usize,
+}
+
+/// Who is to reach a frontend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reach {
+    /// Clients in the cluster.
+    #[default]
+    Cluster,
+    /// Clients outside, at an address of the service.
+    External,
+    /// Clients outside, at an address of this node.
+    Node,
 }
 
 /// Who serves a service. It is listed once for each family that it has an address of.
@@ -58,7 +75,7 @@ pub struct Frontend {
 pub struct Backend {
     /// Its primary address, and port.
     pub addr: SocketAddr,
-    /// Its other addresses of the same family, for multihoming.
+    /// Its other addresses, of either family and in their order, for multihoming.
     pub secondary: Vec<IpAddr>,
     /// It keeps the associations that it has, and gets no new ones.
     pub draining: bool,

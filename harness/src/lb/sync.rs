@@ -12,11 +12,13 @@ use ipnet::Ipv6Net;
 use serde::Serialize;
 use siphasher::sip::SipHasher13;
 
+use super::groups::GroupPlan;
 use super::maps::{
-    Maps, TypedMap, addr_key, backend, endpoint, endpoint_addr, endpoint_key, endpoint_policy,
-    ip_addr, lb_settings, policy_key, policy_ports, port_range, service, service_name,
+    Maps, TypedMap, addr_key, addr_list, backend, endpoint, endpoint_addr, endpoint_key,
+    endpoint_policy, ip_addr, lb_settings, policy_key, policy_ports, port_range, service,
+    service_name,
 };
-use super::model::{Desired, EndpointPolicy, PolicyRule, PortRange, Service};
+use super::model::{Backend, Desired, EndpointPolicy, PolicyRule, PortRange, Service};
 use super::tables::{Allocator, Slots};
 use super::{maglev, policy};
 use crate::error::{Error, Result};
@@ -25,11 +27,12 @@ use crate::map_bytes::{MapBytes, addr};
 /// How many entries of each kind were changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Changes {
-    /// Frontends added, or given another backend table or option.
+    /// Frontends added, or given another backend table or option, and groups of frontends whose
+    /// list of addresses is another now.
     pub frontends_set: usize,
     /// Frontends removed.
     pub frontends_removed: usize,
-    /// Backends added, or taken back from draining.
+    /// Backends added, given other addresses, or taken back from draining.
     pub backends_added: usize,
     /// Backends that drain from now on.
     pub backends_drained: usize,
@@ -49,20 +52,20 @@ impl Changes {
 }
 
 /// A number that no one has yet.
-struct Numbers {
+pub(super) struct Numbers {
     used: HashSet<u32>,
     next: u32,
 }
 
 impl Numbers {
-    fn new(used: impl IntoIterator<Item = u32>) -> Self {
+    pub(super) fn new(used: impl IntoIterator<Item = u32>) -> Self {
         Self {
             used: used.into_iter().collect(),
             next: 1,
         }
     }
 
-    fn take(&mut self) -> u32 {
+    pub(super) fn take(&mut self) -> u32 {
         while !self.used.insert(self.next) {
             self.next += 1;
         }
@@ -93,6 +96,8 @@ fn seed(service: &str) -> u32 {
 /// Entries of a map that differ from what is wanted.
 struct Difference<K, V> {
     set: Vec<(K, V)>,
+    /// How many of them are there, with another value.
+    replaced: usize,
     remove: Vec<K>,
 }
 
@@ -106,14 +111,20 @@ fn difference<K: MapBytes, V: MapBytes>(
         .map(|(key, value)| (key.bytes().to_vec(), (key, value)))
         .collect();
     let mut set = Vec::new();
+    let mut replaced = 0;
     for (key, value) in wanted {
-        match current.remove(key.bytes()) {
-            Some((_, old)) if old.bytes() == value.bytes() => {}
-            _ => set.push((*key, *value)),
+        let old = current.remove(key.bytes());
+        if !matches!(&old, Some((_, old)) if old.bytes() == value.bytes()) {
+            replaced += usize::from(old.is_some());
+            set.push((*key, *value));
         }
     }
     let remove = current.into_values().map(|(key, _)| key).collect();
-    Ok(Difference { set, remove })
+    Ok(Difference {
+        set,
+        replaced,
+        remove,
+    })
 }
 
 impl<K: MapBytes, V: MapBytes> TypedMap<K, V> {
@@ -136,6 +147,7 @@ impl<K: MapBytes, V: MapBytes> TypedMap<K, V> {
 struct Numbering {
     services: BTreeMap<String, u32>,
     backends: HashMap<(u32, SocketAddr), u32>,
+    groups: GroupPlan,
     free_service: Numbers,
     free_backend: Numbers,
     /// Backends that have associations.
@@ -159,6 +171,7 @@ impl Numbering {
                     .chain(backends_in_use.iter().copied()),
             ),
             backends_in_use,
+            groups: GroupPlan::read(maps)?,
             services: names
                 .into_iter()
                 .map(|(id, name)| (name.text(), id))
@@ -194,6 +207,8 @@ impl Numbering {
 struct Wanted {
     names: Vec<(u32, service_name)>,
     frontends: Vec<(endpoint, service)>,
+    /// The VIPs of each group of frontends.
+    groups: Vec<(u32, addr_list)>,
     backends: Vec<(u32, backend)>,
     /// Tables to be written, by their first slot.
     tables: Vec<(usize, Vec<u32>)>,
@@ -247,6 +262,30 @@ fn table_of(backends: &[(u32, SocketAddr)]) -> Vec<u32> {
         .collect()
 }
 
+/// A service that is wanted, and the numbers that it has.
+struct Numbered<'a> {
+    id: u32,
+    name: &'a str,
+    wanted: &'a Service,
+    /// By frontend.
+    groups: HashMap<SocketAddr, u32>,
+}
+
+impl Numbered<'_> {
+    fn backend(&self, wanted: &Backend) -> Result<backend> {
+        let mut addrs = vec![wanted.addr.ip()];
+        addrs.extend(&wanted.secondary);
+        let whose = || format!("the backend {} of the service {}", wanted.addr, self.name);
+        Ok(backend {
+            addr: endpoint_key(wanted.addr),
+            service: self.id,
+            draining: wanted.draining.into(),
+            pad: [0; 3],
+            addrs: addr_list::new(&addrs, whose)?,
+        })
+    }
+}
+
 impl Wanted {
     fn add(
         &mut self,
@@ -257,36 +296,35 @@ impl Wanted {
     ) -> Result<()> {
         let id = numbers.service(name);
         self.names.push((id, service_name::new(name)));
+        let service = Numbered {
+            id,
+            name,
+            wanted,
+            groups: numbers.groups.add(name, &wanted.frontends)?,
+        };
         let mut usable = BTreeMap::new();
-        for addr in &wanted.backends {
-            let backend_id = numbers.backend(id, addr.addr);
-            let value = backend {
-                addr: endpoint_key(addr.addr),
-                service: id,
-                draining: addr.draining.into(),
-                pad: [0; 3],
-            };
-            self.backends.push((backend_id, value));
-            if !addr.draining {
-                usable.insert(addr.addr, backend_id);
+        for backend in &wanted.backends {
+            let backend_id = numbers.backend(id, backend.addr);
+            self.backends.push((backend_id, service.backend(backend)?));
+            if !backend.draining {
+                usable.insert(backend.addr, backend_id);
             }
         }
         // A client gets a backend of its own family.
         for ipv4 in [true, false] {
-            self.add_family(id, name, wanted, ipv4, &usable, plan)?;
+            self.add_family(&service, ipv4, &usable, plan)?;
         }
         Ok(())
     }
 
     fn add_family(
         &mut self,
-        id: u32,
-        name: &str,
-        wanted: &Service,
+        numbered: &Numbered<'_>,
         ipv4: bool,
         usable: &BTreeMap<SocketAddr, u32>,
         plan: &mut TablePlan<'_>,
     ) -> Result<()> {
+        let Numbered { id, wanted, .. } = *numbered;
         let frontends = || wanted.frontends.iter().filter(|(f, _)| f.is_ipv4() == ipv4);
         if frontends().next().is_none() {
             return Ok(());
@@ -301,12 +339,13 @@ impl Wanted {
         for (frontend, options) in frontends() {
             let value = service {
                 id,
-                seed: seed(name),
+                seed: seed(numbered.name),
                 table: start as u32,
                 table_size: table.len() as u32,
                 affinity: wanted
                     .affinity
                     .map_or(0, |time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX)),
+                group: numbered.groups.get(frontend).copied().unwrap_or_default(),
                 masquerade: options.masquerade.into(),
                 pad: [0; 3],
             };
@@ -332,7 +371,7 @@ impl Wanted {
 
     fn addresses(&self) -> BTreeSet<IpAddr> {
         let frontends = self.frontends.iter().map(|(key, _)| addr(key.addr.word));
-        let backends = self.backends.iter().map(|(_, b)| addr(b.addr.addr.word));
+        let backends = self.backends.iter().flat_map(|(_, b)| b.addrs.addrs());
         frontends.chain(backends).collect()
     }
 }
@@ -450,12 +489,13 @@ impl Maps {
         let wanted = self.plan(desired, &slots)?;
         let policies = self.plan_policies(&WantedPolicies::new(&desired.policies)?)?;
         let backends = difference(&self.backends, &wanted.backends)?;
-        self.check_room(&wanted, &backends, &policies)?;
+        let groups = difference(&self.vips, &wanted.groups)?;
+        self.check_room(&wanted, &backends, &groups, &policies)?;
 
         let mut changes = Changes::default();
         self.apply_addresses(&wanted, desired)?;
         self.apply_policies(&policies, &mut changes)?;
-        self.apply_services(&wanted, backends, &mut slots, &mut changes)?;
+        self.apply_services(&wanted, backends, groups, &mut slots, &mut changes)?;
         Ok(changes)
     }
 
@@ -483,6 +523,7 @@ impl Maps {
         for (name, service) in &desired.services {
             wanted.add(&name.to_string(), service, &mut numbers, &mut plan)?;
         }
+        wanted.groups = numbers.groups.into_lists();
         wanted.keep_draining(self, &numbers.backends_in_use)?;
         Ok(wanted)
     }
@@ -491,15 +532,20 @@ impl Maps {
         &self,
         wanted: &Wanted,
         backends: &Difference<u32, backend>,
+        groups: &Difference<u32, addr_list>,
         policies: &PolicyPlan,
     ) -> Result<()> {
         // What goes is there until what comes has been added.
-        let going = backends.remove.len();
         let rooms = [
             (
                 "frontends of services",
                 wanted.frontends.len(),
                 self.services.max_entries(),
+            ),
+            (
+                "groups of frontends, with those that go",
+                wanted.groups.len() + groups.remove.len(),
+                self.vips.max_entries(),
             ),
             (
                 "services",
@@ -508,7 +554,7 @@ impl Maps {
             ),
             (
                 "backends, with those that go",
-                wanted.backends.len() + going,
+                wanted.backends.len() + backends.remove.len(),
                 self.backends.max_entries(),
             ),
             (
@@ -538,12 +584,14 @@ impl Maps {
         Ok(())
     }
 
-    /// What a packet meets is complete at any time: a table is written before a service has it,
-    /// a backend is there before a table has it, and drains when no table has it any more.
+    /// What a packet meets is complete at any time: a table, and a group's VIPs, are written before
+    /// a service has them, a backend is there before a table has it, and drains when no table has
+    /// it any more.
     fn apply_services(
         &self,
         wanted: &Wanted,
         backends: Difference<u32, backend>,
+        groups: Difference<u32, addr_list>,
         slots: &mut Slots,
         changes: &mut Changes,
     ) -> Result<()> {
@@ -562,9 +610,11 @@ impl Maps {
         for (start, table) in &wanted.tables {
             slots.write(*start, table);
         }
+        self.vips.set_all(&groups.set)?;
         let frontends = difference(&self.services, &wanted.frontends)?;
         changes.frontends_removed = self.services.remove_all(&frontends.remove)?;
-        changes.frontends_set = self.services.set_all(&frontends.set)?;
+        changes.frontends_set = self.services.set_all(&frontends.set)? + groups.replaced;
+        self.vips.remove_all(&groups.remove)?;
         self.backends.set_all(&draining)?;
         changes.backends_removed = self.backends.remove_all(&backends.remove)?;
         let names = difference(&self.service_names, &wanted.names)?;

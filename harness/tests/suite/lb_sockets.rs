@@ -25,7 +25,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rstest::rstest;
 use socket2::Socket;
 
-use crate::support::{require, test_name};
+use crate::support::{insist, require};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -148,22 +148,6 @@ fn attach(lab: &Lab, pins: &Pins, hook: Hook, update: Option<Update>) {
         .run(|| pins.attach(&devices, hook, &options))
         .expect("a namespace")
         .expect("it attaches");
-}
-
-/// Fails the test if there are complaints, and leaves what was captured.
-fn insist(complaints: &[String], reports: &[(&str, &Report)]) {
-    if complaints.is_empty() {
-        return;
-    }
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    let name = test_name().replace("::", "-");
-    for (side, report) in reports {
-        report
-            .write_pcap(&folder.join(format!("{name}-{side}.pcap")))
-            .expect("a file to write");
-    }
-    let folder = folder.display();
-    panic!("{}\npackets: {folder}/{name}-*.pcap", complaints.join("\n"));
 }
 
 /// What is wrong with what a host received: all of it must be good, and from or to `service`.

@@ -8,5 +8,7 @@ mod association;
 mod csum;
 mod lb;
 mod lb_sockets;
+mod multihome;
+mod multihome_sockets;
 mod support;
 mod translate;

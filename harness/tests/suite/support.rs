@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use bpf_sctp::capture::Report;
 use bpf_sctp::csum_prog::Update;
 use bpf_sctp::feature::{Feature, Missing};
 use bpf_sctp::pcap;
@@ -68,4 +69,20 @@ pub fn fail(why: String, frames: &[&[u8]]) -> ! {
         Ok(()) => panic!("{why}\npackets: {}", path.display()),
         Err(error) => panic!("{why}\nand no packets are left: {error}"),
     }
+}
+
+/// Fails the test if there are complaints, and leaves what was captured.
+pub fn insist(complaints: &[String], reports: &[(&str, &Report)]) {
+    if complaints.is_empty() {
+        return;
+    }
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let name = test_name().replace("::", "-");
+    for (side, report) in reports {
+        report
+            .write_pcap(&folder.join(format!("{name}-{side}.pcap")))
+            .expect("a file to write");
+    }
+    let folder = folder.display();
+    panic!("{}\npackets: {folder}/{name}-*.pcap", complaints.join("\n"));
 }

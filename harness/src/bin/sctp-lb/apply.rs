@@ -84,6 +84,7 @@ impl Apply {
                     *vip,
                     Frontend {
                         masquerade: self.masquerade,
+                        ..Default::default()
                     },
                 )]
                 .into(),

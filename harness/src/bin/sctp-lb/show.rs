@@ -7,8 +7,8 @@ use anyhow::Result;
 use bpf_sctp::feature::Feature;
 use bpf_sctp::lb::Maps;
 use bpf_sctp::lb::attachment::Pins;
-use bpf_sctp::lb::conntrack::Association;
-use bpf_sctp::lb::inventory::PolicyEntry;
+use bpf_sctp::lb::conntrack::{Association, PathEntry};
+use bpf_sctp::lb::inventory::{BackendEntry, PolicyEntry};
 use clap::ValueEnum;
 use serde::Serialize;
 use tabled::builder::Builder;
@@ -29,12 +29,22 @@ pub enum What {
     Conntrack,
 }
 
-/// Prints a list: as a document, or as a table with these columns.
+/// Prints a list: as a document, or as a table with these columns and a row for each entry.
 fn print<T: Serialize>(
     list: &[T],
     output: Output,
     columns: &[&str],
     row: impl Fn(&T) -> Vec<String>,
+) -> Result<()> {
+    print_rows(list, output, columns, |entry| vec![row(entry)])
+}
+
+/// The same, with as many rows as an entry needs.
+fn print_rows<T: Serialize>(
+    list: &[T],
+    output: Output,
+    columns: &[&str],
+    rows: impl Fn(&T) -> Vec<Vec<String>>,
 ) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if output == Output::Json {
@@ -44,8 +54,8 @@ fn print<T: Serialize>(
     }
     let mut builder = Builder::new();
     builder.push_record(columns.iter().copied());
-    for entry in list {
-        builder.push_record(row(entry));
+    for row in list.iter().flat_map(rows) {
+        builder.push_record(row);
     }
     let mut table = builder.build();
     table.with(Style::blank());
@@ -73,8 +83,19 @@ fn ports(entry: &PolicyEntry) -> String {
     ranges.join(",")
 }
 
-fn association(assoc: &Association) -> Vec<String> {
-    vec![
+/// Below its association, whose state's column it leaves free.
+fn path(path: &PathEntry) -> Vec<String> {
+    let used = match path.idle {
+        _ if !path.confirmed => "unconfirmed".to_string(),
+        Some(idle) => format!("idle {}s", idle.as_secs()),
+        None => "unused".to_string(),
+    };
+    let [client, vip, backend] = [path.client, path.vip, path.backend].map(|addr| addr.to_string());
+    vec![String::new(), client, vip, String::new(), backend, used]
+}
+
+fn association(assoc: &Association) -> Vec<Vec<String>> {
+    let mut rows = vec![vec![
         assoc.state.to_string(),
         assoc.original.source.to_string(),
         assoc.original.dest.to_string(),
@@ -83,7 +104,34 @@ fn association(assoc: &Association) -> Vec<String> {
         format!("{}/{}", assoc.packets[0], assoc.packets[1]),
         format!("{}s", assoc.age.as_secs()),
         format!("{}s", assoc.expires_in.as_secs()),
-    ]
+    ]];
+    if assoc.paths.len() > 1 {
+        rows.extend(assoc.paths.iter().map(path));
+    }
+    rows
+}
+
+/// The further addresses have a column if there are any.
+fn backends(list: &[BackendEntry], output: Output) -> Result<()> {
+    let mut columns = vec!["SERVICE", "BACKEND", "DRAINING", "ASSOCIATIONS"];
+    let several = list.iter().any(|b| b.addresses.len() > 1);
+    if several {
+        columns.push("ALSO AT");
+    }
+    print(list, output, &columns, |b| {
+        let mut row = vec![
+            b.service.clone(),
+            b.backend.to_string(),
+            yes_or_no(b.draining),
+            b.associations.to_string(),
+        ];
+        if several {
+            let further = b.addresses.iter().skip(1);
+            let further: Vec<_> = further.map(ToString::to_string).collect();
+            row.push(further.join(","));
+        }
+        row
+    })
 }
 
 /// `sctp-lb get`.
@@ -107,19 +155,7 @@ pub fn get(maps: &Maps, what: What, output: Output) -> Result<()> {
                 ]
             },
         ),
-        What::Backends => print(
-            &maps.backend_list()?,
-            output,
-            &["SERVICE", "BACKEND", "DRAINING", "ASSOCIATIONS"],
-            |b| {
-                vec![
-                    b.service.clone(),
-                    b.backend.to_string(),
-                    yes_or_no(b.draining),
-                    b.associations.to_string(),
-                ]
-            },
-        ),
+        What::Backends => backends(&maps.backend_list()?, output),
         What::Policies => print(
             &maps.policy_list()?,
             output,
@@ -129,7 +165,7 @@ pub fn get(maps: &Maps, what: What, output: Output) -> Result<()> {
                 vec![p.endpoint.to_string(), p.direction.clone(), peers, ports(p)]
             },
         ),
-        What::Conntrack => print(
+        What::Conntrack => print_rows(
             &maps.associations()?,
             output,
             &[
@@ -177,4 +213,58 @@ pub fn status(pins: &Pins, output: Output) -> Result<()> {
         writeln!(out, "attached: {} at {}", found.device, found.point)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bpf_sctp::lb::conntrack::{State, Tuple};
+
+    use super::*;
+
+    fn path_of(last: u8, confirmed: bool, idle: Option<u64>) -> PathEntry {
+        PathEntry {
+            client: [192, 0, 2, last].into(),
+            vip: [203, 0, 113, last].into(),
+            backend: [198, 51, 100, last].into(),
+            confirmed,
+            idle: idle.map(Duration::from_secs),
+        }
+    }
+
+    fn association_of(paths: Vec<PathEntry>) -> Association {
+        let tuple = Tuple {
+            source: ([192, 0, 2, 1], 5000).into(),
+            dest: ([203, 0, 113, 1], 3868).into(),
+        };
+        Association {
+            id: 1,
+            state: State::Established,
+            original: tuple,
+            translated: tuple,
+            tags: [1, 2],
+            packets: [3, 4],
+            age: Duration::ZERO,
+            expires_in: Duration::ZERO,
+            service: 1,
+            backend: 1,
+            paths,
+        }
+    }
+
+    #[test]
+    fn paths_have_lines_where_there_are_several() {
+        let one = path_of(1, true, Some(3));
+        assert_eq!(association(&association_of(vec![one])).len(), 1);
+        let paths = vec![one, path_of(2, false, Some(1)), path_of(3, true, None)];
+        let rows = association(&association_of(paths));
+        let lines: Vec<_> = rows[1..].iter().map(|row| row.join(" ")).collect();
+        let wanted = [
+            " 192.0.2.1 203.0.113.1  198.51.100.1 idle 3s",
+            " 192.0.2.2 203.0.113.2  198.51.100.2 unconfirmed",
+            " 192.0.2.3 203.0.113.3  198.51.100.3 unused",
+        ];
+        assert_eq!(lines, wanted);
+    }
 }

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! Who serves a service: its `EndpointSlice`s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint as Listed, EndpointPort, EndpointSlice};
 
+use super::networks::Networks;
 use super::reading::{Object, Objects};
+use super::targets::Target;
 use super::{is_sctp, values};
 use crate::error::Result;
 use crate::lb::model::Backend;
@@ -16,17 +18,49 @@ use crate::lb::model::Backend;
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 /// An endpoint that serves, or still does.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Endpoint {
     addr: SocketAddr,
     secondary: Vec<IpAddr>,
+    pod: Option<Target>,
     /// It takes new associations. If not, it terminates.
     ready: bool,
     node: Option<String>,
 }
 
-/// All slices, by the namespace and name of their services.
-pub(super) struct Slices<'a>(BTreeMap<(&'a str, &'a str), Vec<&'a Object<EndpointSlice>>>);
+impl Endpoint {
+    fn addrs(&self) -> impl Iterator<Item = IpAddr> {
+        std::iter::once(self.addr.ip()).chain(self.secondary.iter().copied())
+    }
+
+    /// Adds those of `addrs` that it does not have yet.
+    fn add(&mut self, addrs: impl IntoIterator<Item = IpAddr>) {
+        for addr in addrs {
+            if !self.addrs().any(|known| known == addr) {
+                self.secondary.push(addr);
+            }
+        }
+    }
+
+    fn is_same_pod(&self, other: &Self) -> bool {
+        let pods = self.pod.as_ref().zip(other.pod.as_ref());
+        pods.is_some_and(|(pod, other)| pod.is_same(other))
+    }
+
+    /// Whether both are one backend, listed for each of its families.
+    fn is_other_family_of(&self, other: &Self) -> bool {
+        self.is_same_pod(other)
+            && self.addr.port() == other.addr.port()
+            && self.addr.is_ipv4() != other.addr.is_ipv4()
+    }
+}
+
+/// All slices, and the pods that are in them.
+pub(super) struct Slices<'a> {
+    /// By the namespace and name of their services.
+    by_service: BTreeMap<(&'a str, &'a str), Vec<&'a Object<EndpointSlice>>>,
+    networks: Networks<'a>,
+}
 
 impl<'a> Slices<'a> {
     /// Sorts the slices by their services.
@@ -50,7 +84,10 @@ impl<'a> Slices<'a> {
                 None => {}
             }
         }
-        Self(by_service)
+        Self {
+            by_service,
+            networks: Networks::new(objects),
+        }
     }
 
     /// The endpoints of a port of `service`, by their primary addresses.
@@ -67,9 +104,11 @@ impl<'a> Slices<'a> {
             endpoints: BTreeMap::new(),
             owners: BTreeMap::new(),
         };
-        for slice in self.0.get(&key).into_iter().flatten() {
+        for slice in self.by_service.get(&key).into_iter().flatten() {
             found.add(slice)?;
         }
+        found.join_families();
+        found.add_networks(&self.networks)?;
         Ok(found.endpoints.into_values().collect())
     }
 }
@@ -142,10 +181,57 @@ impl Found<'_> {
         let endpoint = Endpoint {
             addr,
             secondary: addrs[1..].to_vec(),
+            pod: Target::of(slice, listed),
             ready,
             node: listed.node_name.clone(),
         };
         self.endpoints.insert(addr, endpoint);
+        Ok(())
+    }
+
+    /// Gives each endpoint the addresses that its pod has in the other family.
+    fn join_families(&mut self) {
+        let mut by_pod: HashMap<_, Vec<_>> = HashMap::new();
+        let listed = self.endpoints.clone();
+        for endpoint in listed.values() {
+            if let Some(pod) = &endpoint.pod {
+                by_pod.entry(pod.id()).or_default().push(endpoint);
+            }
+        }
+        for endpoint in self.endpoints.values_mut() {
+            let pod = endpoint.pod.as_ref();
+            let same = pod.and_then(|pod| by_pod.get(&pod.id()));
+            let same = same.into_iter().flatten();
+            let others = same.filter(|other| other.is_other_family_of(endpoint));
+            let addrs: Vec<_> = others.flat_map(|other| other.addrs()).collect();
+            endpoint.add(addrs);
+        }
+    }
+
+    /// Gives each endpoint the addresses that its pod has in other networks.
+    fn add_networks(&mut self, networks: &Networks<'_>) -> Result<()> {
+        let mut all = Vec::new();
+        for (addr, endpoint) in &self.endpoints {
+            let further = endpoint.pod.as_ref().map(|pod| networks.further(pod));
+            let Some(further) = further.transpose()?.flatten() else {
+                continue;
+            };
+            for path in &further.addrs {
+                let owner = self.owners.entry(SocketAddr::new(*path, addr.port()));
+                let owner = *owner.or_insert(*addr);
+                let of_same_pod = |owner: &Endpoint| owner.is_same_pod(endpoint);
+                if !self.endpoints.get(&owner).is_some_and(of_same_pod) {
+                    let problem = format!("{path} is an address of the endpoint {owner} too");
+                    return Err(further.pod.error(further.field, problem));
+                }
+            }
+            all.push((*addr, further.addrs));
+        }
+        for (addr, further) in all {
+            if let Some(endpoint) = self.endpoints.get_mut(&addr) {
+                endpoint.add(further);
+            }
+        }
         Ok(())
     }
 

@@ -2,12 +2,14 @@
 //! Kubernetes' own objects, from files. `docs/manifests.md` says what each means here.
 
 mod endpoints;
+mod networks;
 mod pods;
 mod policy;
 mod reach;
 mod reading;
 mod selectors;
 mod services;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod values;

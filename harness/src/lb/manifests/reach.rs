@@ -15,6 +15,9 @@ const DEFAULT_AFFINITY: u64 = 10800;
 /// The longest that a service may say.
 const MAX_AFFINITY: u64 = 86400;
 
+/// Further addresses of a service in the cluster, of which Kubernetes has one for each family.
+const ADDRESSES_ANNOTATION: &str = "sctp-lb/addresses";
+
 /// Where a service's clients reach it, and who of its endpoints serves them.
 #[derive(Debug)]
 pub(super) struct Reach {
@@ -40,10 +43,7 @@ impl Reach {
         options: &Manifests,
         notes: &mut Vec<String>,
     ) -> Result<Self> {
-        let mut internal = Vec::new();
-        for (field, text) in cluster_ips(spec) {
-            internal.push(object.check(field, values::address(text))?);
-        }
+        let internal = internal(object, spec)?;
         let families = Families::of(object, spec, &internal)?;
         let (external, left_out): (Vec<_>, Vec<_>) = external(object, spec)?
             .into_iter()
@@ -101,6 +101,19 @@ fn cluster_ips(spec: &ServiceSpec) -> Vec<(String, &str)> {
     }
     let all = all.into_iter().filter(|(_, text)| !text.is_empty());
     all.map(|(field, text)| (field, text.as_str())).collect()
+}
+
+fn internal(object: &Object<Service>, spec: &ServiceSpec) -> Result<Vec<IpAddr>> {
+    let mut addrs = Vec::new();
+    for (field, text) in cluster_ips(spec) {
+        addrs.push(object.check(field, values::address(text))?);
+    }
+    if let Some((field, list)) = object.annotation(ADDRESSES_ANNOTATION) {
+        for text in list.split(',') {
+            addrs.push(object.check(&field, values::address(text.trim()))?);
+        }
+    }
+    Ok(addrs)
 }
 
 fn external(object: &Object<Service>, spec: &ServiceSpec) -> Result<Vec<IpAddr>> {

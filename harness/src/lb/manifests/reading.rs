@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::Resource;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{Metadata, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -52,6 +53,14 @@ impl<T: Resource> Object<T> {
         value: std::result::Result<V, String>,
     ) -> Result<V> {
         value.map_err(|problem| self.error(field, problem))
+    }
+}
+
+impl<T: Metadata<Ty = ObjectMeta>> Object<T> {
+    /// An annotation that it may have, with its field.
+    pub fn annotation(&self, name: &str) -> Option<(String, &str)> {
+        let text = self.it.metadata().annotations.as_ref()?.get(name)?;
+        Some((format!("metadata.annotations[{name}]"), text))
     }
 }
 

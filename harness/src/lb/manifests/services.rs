@@ -143,14 +143,25 @@ impl Builder<'_> {
         port: &ServicePort,
     ) -> Result<[Side; 2]> {
         let number = object.check(format!("{field}.port"), values::port(port.port))?;
-        let internal = frontends(&reach.internal, number, false);
-        // Backends of other nodes would answer past this one.
-        let masquerade = !reach.external_local;
-        let mut external = frontends(&reach.external, number, masquerade);
+        let mut internal = Frontends::new();
+        let in_cluster = Frontend::default();
+        add_frontends(&mut internal, &reach.internal, number, in_cluster);
+        let outside = Frontend {
+            // Backends of other nodes would answer past this one.
+            masquerade: !reach.external_local,
+            reach: model::Reach::External,
+            ..Default::default()
+        };
+        let mut external = Frontends::new();
+        add_frontends(&mut external, &reach.external, number, outside);
         if let Some(node_port) = port.node_port.filter(|number| *number != 0) {
             let field = format!("{field}.nodePort");
             let node_port = object.check(field, values::port(node_port))?;
-            external.extend(frontends(&reach.node, node_port, masquerade));
+            let at_node = Frontend {
+                reach: model::Reach::Node,
+                ..outside
+            };
+            add_frontends(&mut external, &reach.node, node_port, at_node);
             if reach.node.is_empty() {
                 self.notes.push(format!(
                     "{} node port {node_port}: this node has no address of the service's family",
@@ -202,7 +213,10 @@ impl Builder<'_> {
     }
 }
 
-fn frontends(addrs: &[IpAddr], port: u16, masquerade: bool) -> Frontends {
-    let addrs = addrs.iter().map(|addr| SocketAddr::new(*addr, port));
-    addrs.map(|addr| (addr, Frontend { masquerade })).collect()
+/// Adds frontends at `addrs`, in their order. One that is there stays as it is.
+fn add_frontends(frontends: &mut Frontends, addrs: &[IpAddr], port: u16, like: Frontend) {
+    for (order, addr) in addrs.iter().enumerate() {
+        let frontend = frontends.entry(SocketAddr::new(*addr, port));
+        frontend.or_insert(Frontend { order, ..like });
+    }
 }

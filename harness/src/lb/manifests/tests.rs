@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use rstest::rstest;
 
 use super::*;
-use crate::lb::model::{Backend, Block, EndpointPolicy, Frontend, PolicyRule, PortRange, Service};
+use crate::lb::groups::groups;
+use crate::lb::model::{
+    Backend, Block, EndpointPolicy, Frontend, PolicyRule, PortRange, Service, ServiceName,
+};
 
 /// What the comments of a file say behind `tag`.
 fn said(path: &Path, tags: &[&str]) -> Vec<String> {
@@ -73,6 +76,17 @@ fn service(service: &Service) -> String {
     )
 }
 
+/// The groups of several frontends.
+fn vips(name: &ServiceName, service: &Service) -> Vec<String> {
+    let several = groups(&service.frontends).into_iter();
+    let several = several.filter(|group| group.len() > 1);
+    let lines = several.map(|group| {
+        let vips: Vec<_> = group.iter().map(ToString::to_string).collect();
+        format!("vips: {name} {}", vips.join(", "))
+    });
+    lines.collect()
+}
+
 fn block(block: &Block) -> String {
     let nets: Vec<_> = [&block.net]
         .into_iter()
@@ -109,8 +123,10 @@ fn told(reading: &Reading) -> Vec<String> {
     let Desired { services, policies } = &reading.desired;
     let services = services.iter();
     let mut told: Vec<_> = services
+        .clone()
         .map(|(name, it)| format!("service: {name} {}", service(it)))
         .collect();
+    told.extend(services.flat_map(|(name, it)| vips(name, it)));
     let policies = policies.iter();
     told.extend(policies.map(|(addr, it)| format!("policy: {addr} {}", policy(it))));
     told.extend(reading.notes.iter().map(|note| format!("note: {note}")));
@@ -120,7 +136,7 @@ fn told(reading: &Reading) -> Vec<String> {
 #[rstest]
 fn a_manifest_means(#[files("tests/manifests/good/*.yaml")] path: PathBuf) {
     let reading = manifests(&path).load().expect("a good manifest");
-    let expected = said(&path, &["service: ", "policy: ", "note: "]);
+    let expected = said(&path, &["service: ", "vips: ", "policy: ", "note: "]);
     assert_eq!(told(&reading), expected);
 }
 

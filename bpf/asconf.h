@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Addresses that are added and deleted while an association lasts (RFC 5061). What
+ * a client says of its own is followed, and passes as it is. What a backend says of
+ * its own has to name the service's instead, which an AUTH forbids: it covers all
+ * that follows, and the key is nobody's but the peers'. Such a packet is dropped.
+ */
+#ifndef __ASCONF_H
+#define __ASCONF_H
+
+#include "multihome.h"
+
+#define ASCONF_HEADER_LEN 8
+/* Type, length and correlation id, in front of the address. */
+#define ASCONF_PARAM_HEADER_LEN 8
+#define MAX_ASCONF_PARAMS 16
+
+enum asconf_param_type {
+	ASCONF_ADD = 0xc001,
+	ASCONF_DELETE = 0xc002,
+	ASCONF_SET_PRIMARY = 0xc004,
+};
+
+static __always_inline int add_client_addr(struct assoc *assoc, struct opening *opening,
+					   const struct ip_addr *addr)
+{
+	one_addr(&opening->named, addr);
+	if (add_client(assoc, opening->path.assoc, opening))
+		return STAT_DROP_MANY_ADDRS;
+	return keep_paths(opening) ? 0 : STAT_DROP_NO_ASSOC;
+}
+
+static __always_inline int delete_client_addr(struct assoc *assoc, struct opening *opening,
+					      const struct ip_addr *addr)
+{
+	__u64 id = opening->path.assoc;
+	struct assoc_addrs *kept = bpf_map_lookup_elem(&multihomed, &id);
+
+	if (!kept)
+		return 0;
+	delete_paths_of(opening, addr);
+	bpf_spin_lock(&assoc->lock);
+	take_addr(&kept->client, addr);
+	bpf_spin_unlock(&assoc->lock);
+	opening->addrs = *kept;
+	return 0;
+}
+
+/* All but the one that the packet comes from. */
+static __always_inline int delete_other_addrs(struct assoc *assoc, struct opening *opening,
+					      const struct packet *pkt)
+{
+	int i;
+
+	/* Each that goes makes room for another. */
+	bpf_for(i, 0, MAX_ADDRS) {
+		one_addr(&opening->named, addr_at(&opening->addrs.client, 0));
+		if (same_addr(&opening->named.addr[0], &pkt->saddr))
+			one_addr(&opening->named, addr_at(&opening->addrs.client, 1));
+		if (opening->addrs.client.nr < 2)
+			break;
+		delete_client_addr(assoc, opening, &opening->named.addr[0]);
+	}
+	return 0;
+}
+
+static __always_inline bool is_wildcard(const struct ip_addr *addr)
+{
+	return is_zero_addr(addr) || (is_mapped_ipv4(addr) && !addr->word[3]);
+}
+
+/* What a client does with an address of its own. Returns 0, or the reason to drop the packet. */
+static __always_inline int follow_client(struct assoc *assoc, struct opening *opening,
+					 const struct packet *pkt, const struct ip_addr *addr,
+					 __u32 type)
+{
+	if (is_wildcard(addr))
+		return type == ASCONF_DELETE ? delete_other_addrs(assoc, opening, pkt) : 0;
+	if (opening->addrs.source_translated)
+		return STAT_DROP_ASCONF;
+	if (type == ASCONF_ADD)
+		return add_client_addr(assoc, opening, addr);
+	if (type == ASCONF_DELETE && !same_addr(addr, &pkt->saddr))
+		return delete_client_addr(assoc, opening, addr);
+	return 0;
+}
+
+/* The service's address that stands for the backend's, which is used from now on, or not any more. */
+static __always_inline struct ip_addr *follow_backend(struct opening *opening,
+						      const struct ip_addr *addr, __u32 type)
+{
+	struct assoc_addrs *kept, *addrs = &opening->addrs;
+	__u32 bit = addr_bit(&addrs->backend, addr), vips, backends;
+	bool ipv4 = is_mapped_ipv4(addr);
+	__u64 id = opening->path.assoc;
+
+	if (type == ASCONF_ADD)
+		addrs->available |= bit;
+	vips = family_mask(&addrs->vip, ipv4);
+	backends = family_mask(&addrs->backend, ipv4) & addrs->available;
+	if (!bit || !vips)
+		return NULL;
+	vips = nth_of(vips, rank_of(backends, nth_of(bit, 0)));
+	if (type == ASCONF_DELETE)
+		addrs->available &= ~bit;
+	kept = bpf_map_lookup_elem(&multihomed, &id);
+	if (kept && kept->available != addrs->available) {
+		kept->available = addrs->available;
+		set_paths(opening);
+	}
+	return addr_at(&addrs->vip, vips);
+}
+
+/* What is said of an address. Not on the stack, which is small. */
+struct asconf_param {
+	__u32 type;		/* 0: the association is found by it */
+	__u32 offset;		/* of the address parameter */
+	struct params params;
+	struct param param;
+	struct ip_addr addr;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct asconf_param);
+} asconf_params SEC(".maps");
+
+static __always_inline struct asconf_param *get_asconf_param(void)
+{
+	__u32 key = 0;
+
+	return bpf_map_lookup_elem(&asconf_params, &key);
+}
+
+__noinline int handle_asconf_param(ctx_t *ctx, struct packet *pkt, struct path *path,
+				   struct chunks *chunks)
+{
+	struct asconf_param *asconf = get_asconf_param();
+	struct opening *opening = get_opening();
+	struct assoc *assoc;
+	struct ip_addr *vip;
+	__u64 id;
+
+	if (!pkt || !path || !chunks || !opening || !asconf)
+		return STAT_DROP_NO_ASSOC;
+	id = path->assoc;
+	assoc = bpf_map_lookup_elem(&assocs, &id);
+	if (!assoc)
+		return STAT_DROP_NO_ASSOC;
+	if (next_param(ctx, &asconf->params, &asconf->param) <= 0 ||
+	    !addr_param_len(asconf->param.type))
+		return STAT_DROP_CHUNKS;
+	param_addr(&asconf->addr, &asconf->param);
+	if (path->dir == DIR_ORIGINAL)
+		return follow_client(assoc, opening, pkt, &asconf->addr, asconf->type);
+	if (!opening->service || is_wildcard(&asconf->addr))
+		return 0;
+	if (saw(chunks, CHUNK_AUTH))
+		return STAT_DROP_ASCONF;
+	vip = follow_backend(opening, &asconf->addr, asconf->type);
+	return vip ? replace_addr(ctx, pkt, asconf->offset, &asconf->param, vip) : STAT_DROP_ASCONF;
+}
+
+static __always_inline bool names_addr(__u32 type)
+{
+	return type == ASCONF_ADD || type == ASCONF_DELETE || type == ASCONF_SET_PRIMARY;
+}
+
+/* Returns 0, or the reason to drop the packet. */
+__noinline int handle_asconf(ctx_t *ctx, struct packet *pkt, struct path *path,
+			     struct chunks *chunks)
+{
+	struct asconf_param *asconf = get_asconf_param();
+	struct chunk_header header;
+	__u32 offset, end, len;
+	int i, reason;
+
+	if (!asconf || !pkt || !path || !chunks || load_addrs(get_opening(), path->assoc))
+		return STAT_DROP_NO_ASSOC;
+	offset = chunks->asconf;
+	if (ctx_load(ctx, offset, &header, sizeof(header)))
+		return STAT_DROP_CHUNKS;
+	end = offset + bpf_ntohs(header.length);
+	offset += ASCONF_HEADER_LEN;
+	bpf_for(i, 0, MAX_ASCONF_PARAMS) {
+		if (offset + PARAM_HEADER_LEN > end)
+			return 0;
+		/* A parameter's length is where a chunk's is. */
+		if (ctx_load(ctx, offset, &header, sizeof(header)))
+			return STAT_DROP_CHUNKS;
+		len = bpf_ntohs(header.length);
+		if (len < PARAM_HEADER_LEN || len > end - offset)
+			return STAT_DROP_CHUNKS;
+		asconf->type = i ? (__u32)header.type << 8 | header.flags : 0;
+		asconf->offset = offset + (i ? ASCONF_PARAM_HEADER_LEN : 0);
+		asconf->params.offset = asconf->offset;
+		asconf->params.end = offset + len;
+		reason = !i || names_addr(asconf->type) ?
+			 handle_asconf_param(ctx, pkt, path, chunks) : 0;
+		if (reason)
+			return reason;
+		offset += (len + 3) & ~3U;
+	}
+	return STAT_DROP_CHUNKS;
+}
+
+#endif /* __ASCONF_H */

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Associations with several addresses (RFC 9260 section 6.4): their addresses are
+ * learned from INIT and INIT ACK, which name a service's to clients and not its
+ * backends' own; and from a HEARTBEAT whose tag is known.
+ */
+#ifndef __MULTIHOME_H
+#define __MULTIHOME_H
+
+#include "conntrack.h"
+#include "params.h"
+
+static __always_inline void no_source(struct assoc_addrs *addrs)
+{
+	addrs->source_translated = 0;
+	__builtin_memset(addrs->source, 0, sizeof(addrs->source));
+}
+
+/* A new association's addresses, but for what it is translated to. */
+static __noinline int begin_addrs(struct opening *opening, const struct service *service,
+				  const struct backend *backend)
+{
+	struct assoc_addrs *addrs;
+	struct addr_list *list;
+	__u32 group;
+
+	if (!opening)
+		return 0;
+	addrs = &opening->addrs;
+	addrs->client = opening->named;
+	one_addr(&addrs->vip, &opening->from.daddr);
+	one_addr(&addrs->backend, &opening->to.daddr);
+	addrs->available = ALL_ADDRS;
+	no_source(addrs);
+	if (!service || !backend)
+		return 0;
+	group = service->group;
+	list = bpf_map_lookup_elem(&vips, &group);
+	if (list && addr_bit(list, &opening->from.daddr))
+		addrs->vip = *list;
+	if (backend->addrs.nr)
+		addrs->backend = backend->addrs;
+	return 0;
+}
+
+/* The addresses of an association that there is. Returns -1 if it has just ended. */
+static __noinline int load_addrs(struct opening *opening, __u64 id)
+{
+	struct assoc *assoc = bpf_map_lookup_elem(&assocs, &id);
+	struct assoc_addrs *kept, *addrs;
+
+	if (!opening || !assoc)
+		return -1;
+	opening->from = assoc->original;
+	opening->to = assoc->translated;
+	opening->service = assoc->service;
+	opening->path.assoc = id;
+	addrs = &opening->addrs;
+	kept = bpf_map_lookup_elem(&multihomed, &id);
+	if (kept) {
+		*addrs = *kept;
+		return 0;
+	}
+	one_addr(&addrs->client, &opening->from.saddr);
+	one_addr(&addrs->vip, &opening->from.daddr);
+	one_addr(&addrs->backend, &opening->to.daddr);
+	addrs->available = ALL_ADDRS;
+	no_source(addrs);
+	if (!same_addr(&opening->from.saddr, &opening->to.saddr)) {
+		addrs->source_translated = 1;
+		addrs->source[family_index(!is_mapped_ipv4(&opening->to.saddr))] = opening->to.saddr;
+	}
+	return 0;
+}
+
+/* Add the paths of an association's addresses. Returns whether it is still there. */
+static __always_inline bool keep_paths(struct opening *opening)
+{
+	__u64 id = opening->path.assoc;
+
+	set_paths(opening);
+	if (bpf_map_lookup_elem(&assocs, &id))
+		return true;
+	/* It has ended meanwhile, on another CPU, which knew nothing of these. */
+	bpf_map_delete_elem(&multihomed, &id);
+	delete_paths(opening, id);
+	return false;
+}
+
+/* Keep the addresses of an association, if they are several, and let it have their paths. */
+static __noinline int keep_addrs(struct opening *opening)
+{
+	struct assoc_addrs *addrs;
+	__u64 id;
+
+	if (!opening)
+		return 0;
+	addrs = &opening->addrs;
+	id = opening->path.assoc;
+	if (addrs->client.nr == 1 && addrs->vip.nr == 1 && addrs->backend.nr == 1)
+		return 0;
+	if (bpf_map_update_elem(&multihomed, &id, addrs, BPF_ANY)) {
+		count(STAT_PATHS_REFUSED);
+		return 0;
+	}
+	keep_paths(opening);
+	return 0;
+}
+
+/* Backends are to see this node's addresses instead of the client's. */
+static __always_inline int hide_client(ctx_t *ctx, struct packet *pkt, struct opening *opening)
+{
+	struct addr_list *named;
+	__u32 left = 0;
+
+	if (!opening || !opening->addrs.source_translated)
+		return 0;
+	if (opening->named.nr > 1)
+		count(STAT_ADDRS);
+	named = &opening->named;
+	named->nr = 2;
+	named->addr[0] = opening->addrs.source[0];
+	named->addr[1] = opening->addrs.source[1];
+	/* The packet's own family has its source. */
+	if (pkt->ipv6 && !is_zero_addr(&named->addr[0]))
+		left = 1;
+	if (!pkt->ipv6 && !is_zero_addr(&named->addr[1]))
+		left = 2;
+	return replace_addrs(ctx, pkt, opening, &left);
+}
+
+/* The addresses that the backend says it uses. */
+static __always_inline __u32 used_addrs(struct opening *opening)
+{
+	__u32 used = 0, i;
+
+	for (i = 0; i < MAX_ADDRS; i++)
+		used |= addr_bit(&opening->addrs.backend, &opening->named.addr[i]) *
+			is_less(i, opening->named.nr);
+	return used;
+}
+
+/* The service's addresses that lead to one that the backend uses. */
+static __always_inline __u32 offered_vips(struct assoc_addrs *addrs, __u32 used)
+{
+	__u32 offered = 0;
+
+	if (family_mask(&addrs->backend, true) & used)
+		offered |= family_mask(&addrs->vip, true);
+	if (family_mask(&addrs->backend, false) & used)
+		offered |= family_mask(&addrs->vip, false);
+	return offered;
+}
+
+/* To the client, a backend's addresses are the service's. */
+static __always_inline int name_vips(ctx_t *ctx, struct packet *pkt, struct opening *opening,
+				const struct ip_addr *source)
+{
+	__u32 left;
+	int reason;
+
+	if (!opening || !source)
+		return 0;
+	left = offered_vips(&opening->addrs, used_addrs(opening)) &
+	       ~addr_bit(&opening->addrs.vip, source);
+	if (opening->named.nr > 1 || left)
+		count(STAT_ADDRS);
+	opening->named = opening->addrs.vip;
+	reason = replace_addrs(ctx, pkt, opening, &left);
+	if (reason || !left)
+		return reason;
+	return append_addrs(ctx, pkt, opening, left);
+}
+
+/* Nobody is translated: the other side's addresses are known by what it says. */
+static __always_inline int learn_peer(struct opening *opening)
+{
+	opening->addrs.vip = opening->named;
+	opening->addrs.backend = opening->named;
+	return keep_addrs(opening);
+}
+
+/*
+ * The addresses in an INIT or INIT ACK of an association that there is, which
+ * read_addrs() has read into opening->named. Returns 0, or the reason to drop it.
+ */
+__noinline int translate_addrs(ctx_t *ctx, struct packet *pkt, struct path *path,
+				      struct chunks *chunks)
+{
+	struct opening *opening = get_opening();
+	struct assoc_addrs *kept;
+	__u64 id;
+
+	if (!opening || !pkt || !path || !chunks)
+		return 0;
+	id = path->assoc;
+	if (load_addrs(opening, id))
+		return STAT_DROP_NO_ASSOC;
+	if (path->dir == DIR_ORIGINAL)
+		return hide_client(ctx, pkt, opening);
+	if (!opening->service)
+		return saw(chunks, CHUNK_INIT_ACK) ? learn_peer(opening) : 0;
+	kept = bpf_map_lookup_elem(&multihomed, &id);
+	if (kept && saw(chunks, CHUNK_INIT_ACK)) {
+		kept->available = used_addrs(opening);
+		opening->addrs.available = kept->available;
+		set_paths(opening);
+	}
+	return name_vips(ctx, pkt, opening, &path->to.saddr);
+}
+
+/* Add an address to those of the client, whose other addresses may change at the same time. */
+static __always_inline int add_client(struct assoc *assoc, __u64 id, struct opening *opening)
+{
+	struct assoc_addrs *kept;
+	int err;
+
+	bpf_map_update_elem(&multihomed, &id, &opening->addrs, BPF_NOEXIST);
+	kept = bpf_map_lookup_elem(&multihomed, &id);
+	if (!kept)
+		return -1;
+	bpf_spin_lock(&assoc->lock);
+	err = put_addr(&kept->client, &opening->named.addr[0]);
+	bpf_spin_unlock(&assoc->lock);
+	opening->addrs = *kept;
+	return err;
+}
+
+/*
+ * A HEARTBEAT or ASCONF from an address that nobody has named, to a service: its
+ * tag says whose it is. Returns whether there is a path for it now.
+ */
+static __noinline bool learn_path(struct packet *pkt, struct tuple *tuple, __u32 service)
+{
+	struct opening *opening = get_opening();
+	struct tag_key key;
+	struct assoc *assoc;
+	__u64 *found, id;
+
+	if (!opening || !pkt || !tuple)
+		return false;
+	key = (struct tag_key){ pkt->sctp.vtag, pkt->sctp.source, pkt->sctp.dest };
+	found = bpf_map_lookup_elem(&by_tag, &key);
+	if (!found)
+		return false;
+	id = *found;
+	assoc = bpf_map_lookup_elem(&assocs, &id);
+	if (!assoc || assoc->service != service || load_addrs(opening, id) ||
+	    !addr_bit(&opening->addrs.vip, &tuple->daddr))
+		return false;
+	one_addr(&opening->named, &tuple->saddr);
+	if (add_client(assoc, id, opening))
+		return false;
+	delete_unused_path(tuple);
+	return keep_paths(opening);
+}
+
+#endif /* __MULTIHOME_H */
