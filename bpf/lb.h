@@ -151,12 +151,26 @@ static __noinline int open_directly(ctx_t *ctx, struct packet *pkt, struct chunk
 /* No verdict yet: look for the packet's path again. */
 #define AGAIN (-2)
 
+/*
+ * Whether the packet is a backend's, of an association that is not known here: as
+ * it is, it would tell the client the backend's address, and end its association.
+ */
+static __always_inline bool is_stray_reply(const struct tuple *tuple)
+{
+	struct endpoint key = { .addr = tuple->saddr, .port = tuple->sport };
+	struct lb_settings *settings = get_settings();
+
+	return settings && settings->service_only && bpf_map_lookup_elem(&backend_endpoints, &key);
+}
+
 /* A packet without a path. */
 static __noinline int handle_new(ctx_t *ctx, struct packet *pkt, struct tuple *tuple)
 {
 	struct service *service = find_service(tuple);
 	struct chunks chunks = {};
 
+	if (!service && is_stray_reply(tuple))
+		return drop(ctx, pkt, STAT_DROP_NO_ASSOC);
 	if (!service && !has_policy(tuple))
 		return CTX_PASS;
 	if (walk_chunks(ctx, pkt, &chunks))

@@ -76,6 +76,15 @@ struct {
 	__type(value, struct backend);
 } backends SEC(".maps");
 
+/* All addresses of backends, with their ports. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2 * MAX_BACKENDS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct endpoint);
+	__type(value, __u8);
+} backend_endpoints SEC(".maps");
+
 /* The Maglev tables of all services, one after the other: ids of backends. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

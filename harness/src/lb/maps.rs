@@ -112,6 +112,7 @@ impl Sizes {
                 .backends
                 .saturating_mul(MAX_ADDRS as u32 + 1)
                 .saturating_add(self.services),
+            "backend_endpoints" => self.backends.saturating_mul(MAX_ADDRS as u32),
             "tables" => self.table_slots,
             "policy_prefixes" => self.policy_prefixes,
             _ => return None,
@@ -196,6 +197,7 @@ pub struct Maps {
     pub(crate) backends: TypedMap<u32, backend>,
     pub(crate) tables: TypedMap<u32, u32>,
     pub(crate) our_addrs: TypedMap<ip_addr, u8>,
+    pub(crate) backend_endpoints: TypedMap<endpoint, u8>,
     pub(crate) policy_endpoints: TypedMap<ip_addr, endpoint_policy>,
     pub(crate) policy_prefixes: TypedMap<policy_key, policy_ports>,
     pub(crate) settings: TypedMap<u32, lb_settings>,
@@ -214,6 +216,7 @@ impl Maps {
             backends: TypedMap::new(get("backends")?),
             tables: TypedMap::new(get("tables")?),
             our_addrs: TypedMap::new(get("our_addrs")?),
+            backend_endpoints: TypedMap::new(get("backend_endpoints")?),
             policy_endpoints: TypedMap::new(get("policy_endpoints")?),
             policy_prefixes: TypedMap::new(get("policy_prefixes")?),
             settings: TypedMap::new(get("settings")?),
