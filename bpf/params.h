@@ -205,6 +205,7 @@ static __always_inline void add_word(struct added_params *added, __be32 word)
 {
 	__u32 nr = added->nr;
 
+	barrier_var(nr);
 	if (nr >= MAX_ADDED_WORDS)
 		return;
 	added->word[nr] = word;
@@ -241,12 +242,16 @@ static __always_inline int make_room(ctx_t *ctx, struct packet *pkt, __u32 more)
 
 static __always_inline int write_added(ctx_t *ctx, struct packet *pkt, struct added_params *added)
 {
-	__u32 end = pkt->l4_offset + pkt->l4_len, i;
+	__u32 end = pkt->l4_offset + pkt->l4_len, i, word;
 
 	bpf_for(i, 0, MAX_ADDED_WORDS) {
-		if (i >= added->nr)
+		word = i;
+		/* The verifier of 6.12 knows of no bound but this. */
+		barrier_var(word);
+		if (word >= added->nr || word >= MAX_ADDED_WORDS)
 			break;
-		if (ctx_store_rcsum(ctx, end + i * sizeof(__be32), &added->word[i], sizeof(__be32)))
+		if (ctx_store_rcsum(ctx, end + word * sizeof(__be32), &added->word[word],
+				    sizeof(__be32)))
 			return -1;
 	}
 	return 0;

@@ -82,7 +82,7 @@ static __noinline int sctp_csum_update_bpf(ctx_t *ctx, __u32 offset, __u32 len,
 static __always_inline int sctp_csum_append(ctx_t *ctx, __u32 offset, const __be32 *words, __u32 nr,
 					    __u32 max)
 {
-	__u32 old, new, crc, i;
+	__u32 old, new, crc, i, word;
 
 	if (ctx_sctp_csum_offloaded(ctx, offset))
 		return 0;
@@ -92,9 +92,12 @@ static __always_inline int sctp_csum_append(ctx_t *ctx, __u32 offset, const __be
 		return 0;
 	crc = ~wire_le32(old);
 	bpf_for(i, 0, max) {
-		if (i >= nr)
+		word = i;
+		/* The verifier of 6.12 knows of no bound but this. */
+		barrier_var(word);
+		if (word >= nr || word >= max)
 			break;
-		crc = crc32c_word(crc, wire_le32(words[i]));
+		crc = crc32c_word(crc, wire_le32(words[word]));
 	}
 	new = wire_le32(~crc);
 	return ctx_store_rcsum(ctx, offset + SCTP_CSUM_OFFSET, &new, sizeof(new)) ? -ENOMEM : 0;
