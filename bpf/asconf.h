@@ -186,7 +186,7 @@ __noinline int handle_asconf(ctx_t *ctx, struct packet *pkt, struct path *path,
 	offset += ASCONF_HEADER_LEN;
 	bpf_for(i, 0, MAX_ASCONF_PARAMS) {
 		if (offset + PARAM_HEADER_LEN > end)
-			return 0;
+			return i ? 0 : STAT_DROP_CHUNKS;
 		/* A parameter's length is where a chunk's is. */
 		if (ctx_load(ctx, offset, &header, sizeof(header)))
 			return STAT_DROP_CHUNKS;

@@ -87,8 +87,25 @@ fn padding(ipv6: bool) -> Vec<u8> {
     parameter(0x8005, &vec![0; if ipv6 { 16 } else { 4 }])
 }
 
+/// A parameter of an ASCONF that says something of an address.
+fn asconf_parameter(kind: u16, name: &str, ipv6: bool) -> Vec<u8> {
+    let correlation = [0, 0, 0, 7];
+    parameter(
+        kind,
+        &[&correlation[..], &parameter_by_name(name, ipv6)].concat(),
+    )
+}
+
 fn parameter_by_name(name: &str, ipv6: bool) -> Vec<u8> {
+    match name.split_at(1) {
+        ("+", addr) => return asconf_parameter(0xc001, addr, ipv6),
+        ("-", addr) => return asconf_parameter(0xc002, addr, ipv6),
+        ("*", addr) => return asconf_parameter(0xc004, addr, ipv6),
+        _ => {}
+    }
     match name {
+        "0" if ipv6 => address_parameter(Ipv6Addr::UNSPECIFIED.into()),
+        "0" => address_parameter(Ipv4Addr::UNSPECIFIED.into()),
         "ECN" => parameter(0x8000, &[]),
         "COOKIE" => parameter(7, &[0xc0; 40]),
         "ODD" => parameter(7, &[0xc0; 3]),
@@ -138,35 +155,47 @@ impl Packet {
         }
     }
 
-    fn spec(&self, step: &Step, place: &Place, checksum: Stored) -> Spec {
-        let parameters: Vec<u8> = self
-            .parameters
-            .iter()
-            .flat_map(|name| parameter_by_name(name, place.ipv6))
-            .collect();
-        let (kind, init_tag) = step.chunk.split_once('=').unwrap_or((&step.chunk, ""));
+    fn chunk(&self, text: &str, ipv6: bool) -> Vec<u8> {
+        let parameters = self.parameters.iter();
+        let parameters = parameters.flat_map(|name| parameter_by_name(name, ipv6));
+        let (kind, init_tag) = text.split_once('=').unwrap_or((text, ""));
         let (kind, flags) = match kind.strip_suffix("/T") {
             Some(kind) => (kind, chunk::T_BIT),
             None => (kind, 0),
         };
-        let chunks = match (chunk::type_of(kind).expect("a chunk"), kind) {
+        match (chunk::type_of(kind).expect("a chunk"), kind) {
             (kind, "INIT" | "INIT-ACK") => {
+                let parameters: Vec<u8> = parameters.collect();
+                let mut bytes = chunk::init(kind, tag(init_tag), &parameters);
                 // A chunk's length leaves out the padding behind its last parameter.
                 let odd = self.parameters.last().is_some_and(|name| name == "ODD");
-                let mut bytes = chunk::init(kind, tag(init_tag), &parameters);
                 bytes[3] -= u8::from(odd);
                 bytes
             }
+            (kind, "ASCONF") => {
+                let serial = [0, 0, 0, 1];
+                chunk::chunk(
+                    kind,
+                    0,
+                    &serial.into_iter().chain(parameters).collect::<Vec<_>>(),
+                )
+            }
             (0, _) => chunk::data(b"payload"),
             (kind, _) => chunk::chunk(kind, flags, &[0; 8]),
-        };
+        }
+    }
+
+    fn spec(&self, step: &Step, place: &Place, checksum: Stored) -> Spec {
+        let chunks = step.chunk.split('+');
         Spec {
             vtag: tag(&step.tag),
             checksum,
             ..Spec::new(
                 socket_addr(&self.source, place),
                 socket_addr(&self.dest, place),
-                chunks,
+                chunks
+                    .flat_map(|text| self.chunk(text, place.ipv6))
+                    .collect(),
             )
         }
     }
