@@ -18,14 +18,13 @@ use bpf_sctp::lb::attachment::Pins;
 use bpf_sctp::lb::conntrack::State;
 use bpf_sctp::lb::datapath::Options;
 use bpf_sctp::lb::model::{Backend, Desired, Frontend, Service, ServiceName};
-use bpf_sctp::netns::Namespace;
 use bpf_sctp::scenario::{BACKEND_PORT, VIP_PORT};
 use bpf_sctp::{sctp, transfer};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rstest::rstest;
 use socket2::Socket;
 
-use crate::support::{insist, require};
+use crate::support::{insist, patiently, require, with_server};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -357,38 +356,6 @@ fn path_mtu_discovery_works_through_it(
     assert!(transfer::both_ways(&client, &server, 1 << 18).expect("it goes on"));
     let after = lb.maps.stats().expect("counters");
     assert_eq!(after.get("icmp"), before.get("icmp"));
-}
-
-/// Runs a server in the background until the client is done.
-fn with_server<T>(ns: &Namespace, command: &[&str], client: impl FnOnce() -> T) -> T {
-    let mut server = ns
-        .run(|| {
-            std::process::Command::new(command[0])
-                .args(&command[1..])
-                .stdin(std::process::Stdio::null())
-                .stdout(std::process::Stdio::null())
-                .stderr(std::process::Stdio::null())
-                .spawn()
-        })
-        .expect("a namespace")
-        .expect("the server runs (scripts/setup vm)");
-    let result = client();
-    server.kill().expect("it runs");
-    server.wait().expect("it ran");
-    result
-}
-
-/// Tries until it works: a server needs a while to listen.
-fn patiently(ns: &Namespace, program: &str, args: &[&str]) -> String {
-    let mut tries = 20;
-    loop {
-        match ns.command(program, args) {
-            Ok(output) => return output,
-            Err(_) if tries > 0 => tries -= 1,
-            Err(error) => panic!("{error}"),
-        }
-        thread::sleep(Duration::from_millis(200));
-    }
 }
 
 #[rstest]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! Associations between hosts with several addresses, in two planes: the kernel's own SCTP sockets.
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,7 +24,7 @@ use bpf_sctp::{sctp, transfer};
 use rstest::rstest;
 use socket2::Socket;
 
-use crate::support::{insist, require};
+use crate::support::{insist, patiently, require, with_server};
 
 const TIMEOUT: Duration = Duration::from_secs(40);
 const VIP_PORT: u16 = 3868;
@@ -142,6 +143,11 @@ impl Balanced {
         let client =
             sctp::connect_from_all(&self.planes.client, client_addrs, self.vip(0), TIMEOUT)
                 .expect("an association");
+        (client, self.accept(listeners))
+    }
+
+    /// The association of whichever backend gets it.
+    fn accept(&self, listeners: &[Socket]) -> Socket {
         for listener in listeners {
             listener.set_nonblocking(true).expect("a flag");
         }
@@ -149,7 +155,7 @@ impl Balanced {
         loop {
             if let Some((server, _)) = listeners.iter().find_map(|l| l.accept().ok()) {
                 server.set_nonblocking(false).expect("a flag");
-                return (client, server);
+                return server;
             }
             assert!(Instant::now() < until, "no backend has it");
             thread::sleep(Duration::from_millis(20));
@@ -177,20 +183,25 @@ impl Balanced {
 
     /// What no test wants to see.
     fn complaints(&self) -> Vec<String> {
-        let mut complaints = Vec::new();
+        let mut complaints =
+            self.counted(&["SctpChecksumErrors", "SctpAborteds", "SctpOutOfBlues"]);
         for maps in &self.maps {
             let stats = maps.stats().expect("counters");
-            let drops = stats
-                .iter()
-                .filter(|(name, value)| name.starts_with("drop_") && *value > 0);
-            complaints
-                .extend(drops.map(|(name, value)| format!("{value} packets counted as {name}")));
+            let drops = stats.iter().filter(|(name, _)| name.starts_with("drop_"));
+            let drops = drops.filter(|(_, value)| *value > 0);
+            complaints.extend(drops.map(|(name, value)| format!("{value} packets: {name}")));
         }
+        complaints
+    }
+
+    /// Those of the kernel's counters that are not zero.
+    fn counted(&self, names: &[&str]) -> Vec<String> {
+        let mut complaints = Vec::new();
         for (side, ns) in [
             ("client", &self.planes.client),
             ("backend", &self.planes.backend),
         ] {
-            for name in ["SctpChecksumErrors", "SctpAborteds", "SctpOutOfBlues"] {
+            for name in names {
                 let count = sctp::counter(ns, name).expect("a counter");
                 if count > 0 {
                     complaints.push(format!("{count} {name} at the {side}"));
@@ -294,4 +305,170 @@ fn an_association_has_every_path_and_survives_a_cut(
         &complaints,
         &[("plane-0", &reports[0]), ("plane-1", &reports[1])],
     );
+}
+
+#[rstest]
+fn addresses_come_and_go(
+    #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
+    #[values(false, true)] auth: bool,
+) {
+    require!(Feature::Root, Feature::Btf, Feature::Sctp);
+    let lb = Balanced::new(hook, V4, 1);
+    for ns in [&lb.planes.client, &lb.planes.backend] {
+        let set =
+            |name, on: bool| ns.sysctl(&format!("net/sctp/{name}"), if on { "1" } else { "0" });
+        set("auth_enable", auth).expect("a sysctl");
+        set("addip_noauth_enable", !auth).expect("a sysctl");
+        set("addip_enable", true).expect("a sysctl");
+    }
+    let client_addrs = lb.addrs(Role::Client);
+    let listeners = lb.listen();
+    let (client, server) = lb.associate(&listeners, &client_addrs[..1]);
+    let port = lb
+        .await_assoc(0, "established", |assoc| assoc.state == State::Established)
+        .original
+        .source
+        .port();
+    let uses =
+        |addr: IpAddr| move |assoc: &Association| assoc.paths.iter().any(|p| p.client == addr);
+
+    let change = |addr, add| {
+        sctp::change_addresses(&client, &[addr], port, add).expect("the kernel has ASCONF");
+    };
+    change(client_addrs[1], true);
+    lb.await_assoc(0, "on the new address", uses(client_addrs[1]));
+    thread::sleep(Duration::from_millis(500));
+    sctp::set_primary(&server, SocketAddr::new(client_addrs[1], port)).expect("it has been told");
+    sctp::set_primary(&client, lb.vip(1)).expect("it knows the service's other address");
+    let added = transfer::both_ways(&client, &server, PAYLOAD);
+    change(client_addrs[0], false);
+    lb.await_assoc(0, "off the old address", |assoc| {
+        !uses(client_addrs[0])(assoc)
+    });
+    let deleted = transfer::both_ways(&client, &server, PAYLOAD);
+
+    let mut complaints = lb.complaints();
+    for (when, intact) in [("added", added), ("deleted", deleted)] {
+        if !matches!(intact, Ok(true)) {
+            complaints.push(format!(
+                "the payload after an address was {when}: {intact:?}"
+            ));
+        }
+    }
+    insist(&complaints, &[]);
+}
+
+/// The service's address of plane 0, and its port, as programs take them.
+fn service_args(lb: &Balanced) -> [String; 2] {
+    [lb.vip(0).ip().to_string(), VIP_PORT.to_string()]
+}
+
+/// Checks what passed by while others' programs talked.
+fn insist_on_clean_planes(lb: &Balanced, captures: Vec<Capture>) {
+    let reports: Vec<_> = captures
+        .into_iter()
+        .map(|capture| capture.finish().expect("a report"))
+        .collect();
+    let mut complaints = lb.client_complaints(&reports);
+    complaints.extend(lb.counted(&["SctpChecksumErrors"]));
+    let stats = lb.maps[0].stats().expect("counters");
+    for (name, value) in stats
+        .iter()
+        .filter(|(name, value)| name.starts_with("drop_") && *value > 0)
+    {
+        complaints.push(format!("{value} packets: {name}"));
+    }
+    if stats.get("addrs") == 0 || stats.get("to_backend") < 20 {
+        complaints.push(format!("{stats:?}"));
+    }
+    insist(
+        &complaints,
+        &[("plane-0", &reports[0]), ("plane-1", &reports[1])],
+    );
+}
+
+#[rstest]
+fn lksctp_tools_use_all_paths(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf, Feature::Sctp);
+    let lb = Balanced::new(hook, V4, 1);
+    let [c0, c1] = [0, 1].map(|plane| addr(Role::Client, plane, Family::V4).to_string());
+    let [b0, b1] = [0, 1].map(|plane| addr(Role::Backend, plane, Family::V4).to_string());
+    let [vip, vip_port] = service_args(&lb);
+    let ports = BACKEND_PORTS.map(|port| port.to_string());
+    let server = |port| ["sctp_test", "-H", &b0, "-B", &b1, "-P", port, "-l"];
+    let client = [
+        "-H", &c0, "-B", &c1, "-P", "5000", "-h", &vip, "-p", &vip_port, "-s", "-c", "2", "-x",
+        "600",
+    ];
+    let captures = lb.capture_client();
+    let backend = &lb.planes.backend;
+    with_server(backend, &server(&ports[0]), || {
+        with_server(backend, &server(&ports[1]), || {
+            patiently(&lb.planes.client, "sctp_test", &client)
+        })
+    });
+    insist_on_clean_planes(&lb, captures);
+}
+
+/// Keeps the kernel's SCTP quiet about packets that are usrsctp's, which are none of it.
+fn mute_kernel(ns: &Namespace) {
+    let rules = "add table inet mute { chain output { type filter hook output priority 0; \
+                 meta l4proto sctp @th,96,8 6 drop; }; }";
+    ns.command("nft", &[rules]).expect("nft");
+}
+
+const USRSCTP: &str = "/usr/lib/usrsctp/tsctp";
+
+#[rstest]
+fn usrsctp_as_a_client_uses_all_paths(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf, Feature::Sctp);
+    let lb = Balanced::new(hook, V4, 1);
+    mute_kernel(&lb.planes.client);
+    let [vip, vip_port] = service_args(&lb);
+    let listeners = lb.listen();
+    let captures = lb.capture_client();
+    let args = ["-n", "200", "-l", "1000", "-p", &vip_port, &vip];
+    let received = thread::scope(|scope| {
+        let client = scope.spawn(|| lb.planes.client.command(USRSCTP, &args));
+        let mut server = lb.accept(&listeners);
+        let received = std::io::copy(&mut server, &mut std::io::sink()).expect("it is open");
+        client
+            .join()
+            .expect("no panic")
+            .expect("tsctp (scripts/setup vm)");
+        received
+    });
+    assert_eq!(received, 200 * 1000);
+    insist_on_clean_planes(&lb, captures);
+}
+
+#[rstest]
+fn usrsctp_as_a_backend_uses_all_paths(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf, Feature::Sctp);
+    let lb = Balanced::new(hook, V4, 1);
+    mute_kernel(&lb.planes.backend);
+    let ports = BACKEND_PORTS.map(|port| port.to_string());
+    let server = |port| [USRSCTP, "-E", "0", "-p", port];
+    let captures = lb.capture_client();
+    let backend = &lb.planes.backend;
+    with_server(backend, &server(&ports[0]), || {
+        with_server(backend, &server(&ports[1]), || {
+            let addrs = lb.addrs(Role::Client);
+            let client = (0..5).find_map(|_| {
+                thread::sleep(Duration::from_millis(500));
+                sctp::connect_from_all(&lb.planes.client, &addrs, lb.vip(0), TIMEOUT / 8).ok()
+            });
+            let Some(mut client) = client else {
+                return;
+            };
+            lb.await_assoc(0, "on all paths", |assoc| nr_confirmed(assoc) >= PLANES);
+            sctp::set_primary(&client, lb.vip(1)).expect("it knows the service's other address");
+            for _ in 0..100 {
+                client.write_all(&[7; 1000]).expect("it is open");
+            }
+            drop(client);
+            lb.await_assoc(0, "shut down", |assoc| assoc.state == State::Closed);
+        })
+    });
+    insist_on_clean_planes(&lb, captures);
 }

@@ -3,10 +3,14 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use bpf_sctp::capture::Report;
 use bpf_sctp::csum_prog::Update;
 use bpf_sctp::feature::{Feature, Missing};
+use bpf_sctp::netns::Namespace;
 use bpf_sctp::pcap;
 
 /// The name of the running test, as libtest names its thread.
@@ -85,4 +89,36 @@ pub fn insist(complaints: &[String], reports: &[(&str, &Report)]) {
     }
     let folder = folder.display();
     panic!("{}\npackets: {folder}/{name}-*.pcap", complaints.join("\n"));
+}
+
+/// Runs a server in the background until the client is done.
+pub fn with_server<T>(ns: &Namespace, command: &[&str], client: impl FnOnce() -> T) -> T {
+    let mut server = ns
+        .run(|| {
+            Command::new(command[0])
+                .args(&command[1..])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+        })
+        .expect("a namespace")
+        .expect("the server runs (scripts/setup vm)");
+    let result = client();
+    server.kill().expect("it runs");
+    server.wait().expect("it ran");
+    result
+}
+
+/// Tries until it works: a server needs a while to listen.
+pub fn patiently(ns: &Namespace, program: &str, args: &[&str]) -> String {
+    let mut tries = 20;
+    loop {
+        match ns.command(program, args) {
+            Ok(output) => return output,
+            Err(_) if tries > 0 => tries -= 1,
+            Err(error) => panic!("{error}"),
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
 }
