@@ -39,27 +39,11 @@ struct Balanced {
     families: &'static [Family],
 }
 
-/// A dead path is found out soon, and an idle one probed often.
-fn hurry(ns: &Namespace) {
-    for (name, value) in [
-        ("rto_min", "100"),
-        ("rto_initial", "400"),
-        ("rto_max", "800"),
-        ("hb_interval", "300"),
-        ("path_max_retrans", "2"),
-        ("association_max_retrans", "30"),
-    ] {
-        ns.sysctl(&format!("net/sctp/{name}"), value)
-            .expect("a sysctl");
-    }
-}
-
 impl Balanced {
     fn new(hook: Hook, families: &'static [Family], nr_nodes: usize) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let planes = Planes::new(nr_nodes).expect("namespaces and veth");
-        hurry(&planes.client);
-        hurry(&planes.backend);
+        planes.hurry().expect("sysctls");
         let (mut pins, mut maps) = (Vec::new(), Vec::new());
         for node in 0..planes.nodes.len() {
             let nr = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -2,7 +2,9 @@
 //! Shows an SCTP association through the port-translating program, and what becomes of it
 //! without the checksum update.
 
+mod failover;
 mod operator;
+mod shell;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -167,6 +169,12 @@ fn run(args: &Args) -> Result<bool> {
     println!("The load balancer, as its operator sees it:\n");
     if let Err(error) = operator::show(&lab) {
         complaints.push(format!("sctp-lb: {error:#}"));
+    }
+    println!(
+        "\nAn association with two addresses on each side, in two planes, of which one is cut:\n"
+    );
+    if let Err(error) = failover::show() {
+        complaints.push(format!("failover: {error:#}"));
     }
     println!();
     for complaint in &complaints {

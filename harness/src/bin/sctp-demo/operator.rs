@@ -2,13 +2,14 @@
 //! The operator's view: `sctp-lb` as it is typed, and what it prints.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use bpf_sctp::lab::{Family, Lab, TRANSLATOR_DEVS};
 use bpf_sctp::sctp;
+
+use crate::shell::Shell;
 
 /// The manifests' service, and its two backends.
 const SERVICE_PORT: u16 = 38412;
@@ -18,42 +19,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// An address of the client's that the policy excepts.
 const EXCEPTED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 200));
 
-/// A file that is built or checked in beside this program.
-fn manifests() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/amf.yaml")
-}
-
-struct Shell<'a> {
-    lab: &'a Lab,
-    program: PathBuf,
-}
-
-impl Shell<'_> {
-    /// Runs `sctp-lb` on the translator and shows it as it would be typed there.
-    fn run(&self, args: &str) -> Result<String> {
-        let file = manifests();
-        let words = args.split_whitespace().map(|word| match word {
-            "docs/amf.yaml" => file.to_string_lossy().into_owned(),
-            word => word.to_string(),
-        });
-        let words: Vec<String> = words.collect();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let output = self
-            .lab
-            .translator
-            .command(&self.program.to_string_lossy(), &words)?;
-        println!("# sctp-lb {args}");
-        print!("{output}");
-        Ok(output)
-    }
-}
-
 /// Manifests in, associations, and what the load balancer says of them.
 pub fn show(lab: &Lab) -> Result<()> {
-    let program = std::env::current_exe()
-        .context("where this program is")?
-        .with_file_name("sctp-lb");
-    let shell = Shell { lab, program };
+    let shell = Shell::new(&lab.translator)?;
     shell.run(&format!("attach {}", TRANSLATOR_DEVS.join(" ")))?;
     let shown = associate(lab, &shell);
     // Also if something failed: the next run begins from nothing.
