@@ -31,6 +31,7 @@ extern int bpf_sctp_csum_update(struct __sk_buff *skb, __u32 offset, __u32 len,
 /* Since 6.2. */
 extern void *bpf_cast_to_kern_ctx(void *obj) __ksym __weak;
 
+#define CHECKSUM_COMPLETE 2
 #define CHECKSUM_PARTIAL 3
 
 /* The few fields of the kernel's struct that are read, found by CO-RE. */
@@ -80,6 +81,17 @@ static __always_inline void ctx_rcsum_word(ctx_t *ctx, __u32 offset, __be32 from
 	if (offset & 1)
 		diff = diff >> 8 | diff << 24;
 	bpf_csum_update(ctx, diff);
+}
+
+/* Is there a sum over the packet? If that can't be known, there may be. */
+static __always_inline bool ctx_has_sum(ctx_t *ctx)
+{
+	struct sk_buff___csum *skb;
+
+	if (!bpf_ksym_exists(bpf_cast_to_kern_ctx))
+		return true;
+	skb = bpf_cast_to_kern_ctx(ctx);
+	return BPF_CORE_READ_BITFIELD(skb, ip_summed) == CHECKSUM_COMPLETE;
 }
 
 /* Is the SCTP checksum of the header at @offset filled in later, by the stack or the device? */

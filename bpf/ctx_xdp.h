@@ -49,6 +49,11 @@ static __always_inline int ctx_store_rcsum(ctx_t *ctx, __u32 offset, const void 
 	return ctx_store(ctx, offset, from, len);
 }
 
+static __always_inline bool ctx_has_sum(ctx_t *ctx)
+{
+	return false;
+}
+
 static __always_inline void ctx_rcsum_word(ctx_t *ctx, __u32 offset, __be32 from, __be32 to)
 {
 }

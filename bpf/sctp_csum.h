@@ -71,7 +71,8 @@ static __noinline int sctp_csum_update_bpf(ctx_t *ctx, __u32 offset, __u32 len,
 		if (ctx_store_rcsum(ctx, offset + SCTP_CSUM_OFFSET, &new, sizeof(new)))
 			return -ENOMEM;
 	}
-	ctx_rcsum_word(ctx, offset, from, to);
+	if (ctx_has_sum(ctx))
+		ctx_rcsum_word(ctx, offset, from, to);
 	return 0;
 }
 
