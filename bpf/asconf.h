@@ -184,9 +184,12 @@ __noinline int handle_asconf(ctx_t *ctx, struct packet *pkt, struct path *path,
 		return STAT_DROP_CHUNKS;
 	end = offset + bpf_ntohs(header.length);
 	offset += ASCONF_HEADER_LEN;
-	bpf_for(i, 0, MAX_ASCONF_PARAMS) {
-		if (offset + PARAM_HEADER_LEN > end)
+	/* The address before them, and once more to see the end. */
+	bpf_for(i, 0, MAX_ASCONF_PARAMS + 2) {
+		if (offset >= end)
 			return i ? 0 : STAT_DROP_CHUNKS;
+		if (end - offset < PARAM_HEADER_LEN)
+			return STAT_DROP_CHUNKS;
 		/* A parameter's length is where a chunk's is. */
 		if (ctx_load(ctx, offset, &header, sizeof(header)))
 			return STAT_DROP_CHUNKS;

@@ -243,24 +243,15 @@ static __always_inline void note_packet(struct path *path, const struct chunks *
 		path->confirmed = 1;
 }
 
-/* A copy of a packet's path, as the entry may become another's meanwhile. Not on the stack, which is small. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct path);
-} used_paths SEC(".maps");
-
+/* @path: where the path is copied to, as the entry may become another's meanwhile */
 static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct tuple *tuple,
-				   struct path *found)
+				   struct path *path, struct path *found)
 {
 	struct chunks chunks = {};
-	__u32 dir, key = 0;
 	struct assoc *assoc;
-	struct path *path;
 	int reason;
+	__u32 dir;
 
-	path = bpf_map_lookup_elem(&used_paths, &key);
 	if (!path || !found || !pkt || !tuple)
 		return CTX_DROP;
 	*path = *found;
@@ -300,24 +291,41 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct tuple 
 	return translate_packet(ctx, pkt, &path->to);
 }
 
+/* A packet's tuple and its path. Not on the stack, which is small. */
+struct way {
+	struct tuple tuple;
+	struct path path;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct way);
+} ways SEC(".maps");
+
 static __always_inline int handle_sctp(ctx_t *ctx, struct packet *pkt)
 {
-	struct tuple tuple;
-	struct path *path;
 	int verdict = AGAIN;
+	struct path *found;
+	struct way *way;
+	__u32 key = 0;
 
-	tuple_of(&tuple, pkt);
-	path = bpf_map_lookup_elem(&paths, &tuple);
-	if (path)
-		verdict = handle_known(ctx, pkt, &tuple, path);
+	way = bpf_map_lookup_elem(&ways, &key);
+	if (!way)
+		return CTX_DROP;
+	tuple_of(&way->tuple, pkt);
+	found = bpf_map_lookup_elem(&paths, &way->tuple);
+	if (found)
+		verdict = handle_known(ctx, pkt, &way->tuple, &way->path, found);
 	if (verdict == AGAIN)
-		verdict = handle_new(ctx, pkt, &tuple);
+		verdict = handle_new(ctx, pkt, &way->tuple);
 	if (verdict != AGAIN)
 		return verdict;
 	/* It has been learned. */
-	path = bpf_map_lookup_elem(&paths, &tuple);
-	if (path)
-		verdict = handle_known(ctx, pkt, &tuple, path);
+	found = bpf_map_lookup_elem(&paths, &way->tuple);
+	if (found)
+		verdict = handle_known(ctx, pkt, &way->tuple, &way->path, found);
 	return verdict != AGAIN ? verdict : drop(ctx, pkt, STAT_DROP_NO_ASSOC);
 }
 
@@ -330,11 +338,17 @@ static __always_inline int refuse_if_ours(ctx_t *ctx, struct packet *pkt, enum s
 	return CTX_PASS;
 }
 
+/* What it takes of the stack is free afterwards. */
+static __noinline enum parse_result parse(ctx_t *ctx, struct packet *pkt)
+{
+	return parse_packet(ctx, pkt);
+}
+
 static __always_inline int balance(ctx_t *ctx)
 {
 	struct packet pkt = {};
 
-	switch (parse_packet(ctx, &pkt)) {
+	switch (parse(ctx, &pkt)) {
 	case PARSE_SCTP:
 		return handle_sctp(ctx, &pkt);
 	case PARSE_ICMP:

@@ -70,8 +70,10 @@ static __noinline int next_param(ctx_t *ctx, struct params *params, struct param
 	if (!params || !param)
 		return -1;
 	offset = params->offset;
-	if (offset + PARAM_HEADER_LEN > params->end)
+	if (offset >= params->end)
 		return 0;
+	if (params->end - offset < PARAM_HEADER_LEN)
+		return -1;
 	if (ctx_load(ctx, offset, param, PARAM_HEADER_LEN))
 		return -1;
 	len = bpf_ntohs(param->length);
@@ -107,7 +109,8 @@ __noinline int read_addrs(ctx_t *ctx, struct packet *pkt, struct addr_list *list
 	if (!pkt || !list || begin_params(ctx, pkt, &params))
 		return STAT_DROP_CHUNKS;
 	one_addr(list, &pkt->saddr);
-	bpf_for(i, 0, MAX_PARAMS) {
+	/* Once more, to see the end. */
+	bpf_for(i, 0, MAX_PARAMS + 1) {
 		found = next_param(ctx, &params, &param);
 		if (found < 0)
 			return STAT_DROP_CHUNKS;

@@ -66,7 +66,7 @@ const XDP_DROP: u32 = 1;
 
 /// What only one program uses is its own: it is not shared between hooks.
 fn is_shared(map: &str) -> bool {
-    const OWN: [&str; 4] = ["openings", "used_paths", "added_params", "asconf_params"];
+    const OWN: [&str; 4] = ["openings", "ways", "added_params", "asconf_params"];
     !map.contains('.') && !OWN.contains(&map)
 }
 

@@ -6,6 +6,7 @@
 
 mod association;
 mod csum;
+mod fuzz;
 mod lb;
 mod lb_sockets;
 mod multihome;

@@ -118,6 +118,8 @@ fn parameter_by_name(name: &str, ipv6: bool) -> Vec<u8> {
         "SHORT" => parameter(5, &[10, 1]),
         "LONG" => parameter(6, &[0; 20]),
         "EMPTY" => vec![0x80, 0, 0, 3],
+        "STRAY" => vec![0, 0],
+        "most" => parameter(0x8000, &[]).repeat(64),
         "many" => parameter(0x8000, &[]).repeat(65),
         _ => address_parameter(addr(name, ipv6)),
     }
@@ -169,7 +171,8 @@ impl Packet {
                 let mut bytes = chunk::init(kind, tag(init_tag), &parameters);
                 // A chunk's length leaves out the padding behind its last parameter.
                 let odd = self.parameters.last().is_some_and(|name| name == "ODD");
-                bytes[3] -= u8::from(odd);
+                let len = u16::from_be_bytes([bytes[2], bytes[3]]) - u16::from(odd);
+                bytes[2..4].copy_from_slice(&len.to_be_bytes());
                 bytes
             }
             (kind, "ASCONF") => {
