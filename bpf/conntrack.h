@@ -15,6 +15,7 @@
 #define CLOCK_MONOTONIC 1
 #define NSEC_PER_MSEC 1000000ULL
 #define MAX_PORT_TRIES 32
+#define MAX_TIMER_TRIES 8
 #define MIN_PICKED_PORT 1024
 
 /*
@@ -113,9 +114,22 @@ static __always_inline struct opening *begin_opening(const struct packet *pkt,
 	return opening;
 }
 
+/* The kernel takes memory for a timer only where it need not wait: what is busy now may be free at once. */
+static __always_inline int init_timer(struct assoc *assoc)
+{
+	int err = 0, i;
+
+	bpf_for(i, 0, MAX_TIMER_TRIES) {
+		err = bpf_timer_init(&assoc->timer, &assocs, CLOCK_MONOTONIC);
+		if (err != -ENOMEM)
+			break;
+	}
+	return err;
+}
+
 static __always_inline int start_timer(struct assoc *assoc)
 {
-	return bpf_timer_init(&assoc->timer, &assocs, CLOCK_MONOTONIC) ?:
+	return init_timer(assoc) ?:
 	       bpf_timer_set_callback(&assoc->timer, expire_assoc) ?:
 	       bpf_timer_start(&assoc->timer, timeout_of(ASSOC_COOKIE_WAIT), 0);
 }

@@ -71,6 +71,9 @@ pub enum Error {
     /// An association did not come about, or broke.
     #[error("association: {0}")]
     Association(String),
+    /// What a peer sends is not understood, or not meant for this node.
+    #[error("{0}")]
+    Protocol(String),
     /// A manifest, or a part of one, that is not understood.
     #[error("{place}: {problem}")]
     Manifest {

@@ -7,15 +7,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::maps::{Maps, assoc, path, tuple};
+use super::maps::{Maps, addr_key, assoc, path, tuple};
 use crate::error::{Doing, Result};
 use crate::map_bytes::addr;
 
 /// State of an association as seen from between its two sides (RFC 9260 section 4;
 /// `enum assoc_state` of `bpf/lb_types.h`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING-KEBAB-CASE")]
 #[allow(missing_docs, reason = "the standard's names")]
 pub enum State {
@@ -50,7 +50,7 @@ impl fmt::Display for State {
 }
 
 /// The source and destination of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tuple {
     /// Where it comes from.
     pub source: SocketAddr,
@@ -63,6 +63,17 @@ impl From<&tuple> for Tuple {
         Self {
             source: SocketAddr::new(addr(tuple.saddr.word), u16::from_be(tuple.sport)),
             dest: SocketAddr::new(addr(tuple.daddr.word), u16::from_be(tuple.dport)),
+        }
+    }
+}
+
+impl From<&Tuple> for tuple {
+    fn from(from: &Tuple) -> Self {
+        Self {
+            saddr: addr_key(from.source.ip()),
+            daddr: addr_key(from.dest.ip()),
+            sport: from.source.port().to_be(),
+            dport: from.dest.port().to_be(),
         }
     }
 }
@@ -119,12 +130,16 @@ pub struct Association {
     pub service: u32,
     /// The backend, by the datapath's number.
     pub backend: u32,
+    /// Whether another node opened it, and told this one.
+    pub adopted: bool,
     /// The pairs of addresses that it uses, sorted.
     pub paths: Vec<PathEntry>,
 }
 
 /// `DIR_ORIGINAL` of `bpf/lb_types.h`.
-const DIR_ORIGINAL: u8 = 0;
+pub(super) const DIR_ORIGINAL: u8 = 0;
+/// `DIR_REPLY` of `bpf/lb_types.h`.
+pub(super) const DIR_REPLY: u8 = 1;
 
 /// `CLOCK_MONOTONIC`, which the programs' clock is.
 pub(crate) fn now() -> Result<Duration> {
@@ -147,6 +162,7 @@ impl Association {
             expires_in: expires.saturating_sub(now),
             service: assoc.service,
             backend: assoc.backend,
+            adopted: assoc.adopted != 0,
             paths,
         }
     }
@@ -191,7 +207,6 @@ impl Maps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lb::maps::addr_key;
 
     #[test]
     fn a_path_is_idle_since_its_last_packet() {

@@ -140,16 +140,24 @@ impl<K: MapBytes, V: MapBytes> TypedMap<K, V> {
     }
 
     pub(crate) fn get(&self, key: &K) -> Result<Option<V>> {
+        self.get_with(key, MapFlags::ANY)
+    }
+
+    pub(crate) fn get_with(&self, key: &K, flags: MapFlags) -> Result<Option<V>> {
         let value = self
             .handle
-            .lookup(key.bytes(), MapFlags::ANY)
+            .lookup(key.bytes(), flags)
             .bpf(|| format!("look up in the map {}", self.name()))?;
         Ok(value.as_deref().and_then(V::from_bytes))
     }
 
     pub(crate) fn insert(&self, key: &K, value: &V) -> Result<()> {
+        self.insert_with(key, value, MapFlags::ANY)
+    }
+
+    pub(crate) fn insert_with(&self, key: &K, value: &V, flags: MapFlags) -> Result<()> {
         self.handle
-            .update(key.bytes(), value.bytes(), MapFlags::ANY)
+            .update(key.bytes(), value.bytes(), flags)
             .bpf(|| {
                 format!(
                     "write to the map {} of {} entries",
@@ -169,12 +177,16 @@ impl<K: MapBytes, V: MapBytes> TypedMap<K, V> {
 
     /// What is in the map. What changes meanwhile may or may not be seen.
     pub(crate) fn entries(&self) -> Result<Vec<(K, V)>> {
+        self.entries_with(MapFlags::ANY)
+    }
+
+    pub(crate) fn entries_with(&self, flags: MapFlags) -> Result<Vec<(K, V)>> {
         let mut entries = Vec::new();
         for key in self.handle.keys() {
             let Some(key) = K::from_bytes(&key) else {
                 continue;
             };
-            if let Some(value) = self.get(&key)? {
+            if let Some(value) = self.get_with(&key, flags)? {
                 entries.push((key, value));
             }
         }
@@ -191,6 +203,8 @@ impl<K: MapBytes, V: MapBytes> TypedMap<K, V> {
 pub struct Maps {
     pub(crate) assocs: TypedMap<u64, assoc>,
     pub(crate) paths: TypedMap<tuple, path>,
+    pub(crate) multihomed: TypedMap<u64, assoc_addrs>,
+    pub(crate) by_tag: TypedMap<tag_key, u64>,
     pub(crate) services: TypedMap<endpoint, service>,
     pub(crate) vips: TypedMap<u32, addr_list>,
     pub(crate) service_names: TypedMap<u32, service_name>,
@@ -210,6 +224,8 @@ impl Maps {
         Ok(Self {
             assocs: TypedMap::new(get("assocs")?),
             paths: TypedMap::new(get("paths")?),
+            multihomed: TypedMap::new(get("multihomed")?),
+            by_tag: TypedMap::new(get("by_tag")?),
             services: TypedMap::new(get("services")?),
             vips: TypedMap::new(get("vips")?),
             service_names: TypedMap::new(get("service_names")?),

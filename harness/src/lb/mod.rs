@@ -13,6 +13,7 @@ pub mod manifests;
 pub mod maps;
 pub mod model;
 pub mod policy;
+pub mod share;
 pub mod stats;
 pub mod sync;
 mod tables;

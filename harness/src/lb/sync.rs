@@ -369,6 +369,18 @@ impl Wanted {
         Ok(())
     }
 
+    /// All addresses of backends, with their ports.
+    fn backend_endpoints(&self) -> Vec<(endpoint, u8)> {
+        let endpoints = self.backends.iter().flat_map(|(_, backend)| {
+            let port = endpoint_addr(&backend.addr).port();
+            let addrs = backend.addrs.addrs();
+            addrs.map(move |addr| SocketAddr::new(addr, port))
+        });
+        // Several services may have one backend.
+        let unique: BTreeSet<_> = endpoints.collect();
+        unique.into_iter().map(|e| (endpoint_key(e), 1)).collect()
+    }
+
     fn addresses(&self) -> BTreeSet<IpAddr> {
         let frontends = self.frontends.iter().map(|(key, _)| addr(key.addr.word));
         let backends = self.backends.iter().flat_map(|(_, b)| b.addrs.addrs());
@@ -491,11 +503,14 @@ impl Maps {
         let backends = difference(&self.backends, &wanted.backends)?;
         let groups = difference(&self.vips, &wanted.groups)?;
         self.check_room(&wanted, &backends, &groups, &policies)?;
+        let endpoints = difference(&self.backend_endpoints, &wanted.backend_endpoints())?;
 
         let mut changes = Changes::default();
         self.apply_addresses(&wanted, desired)?;
         self.apply_policies(&policies, &mut changes)?;
+        self.backend_endpoints.set_all(&endpoints.set)?;
         self.apply_services(&wanted, backends, groups, &mut slots, &mut changes)?;
+        self.backend_endpoints.remove_all(&endpoints.remove)?;
         Ok(changes)
     }
 
@@ -512,7 +527,18 @@ impl Maps {
         self.settings.insert(&0, &settings)
     }
 
-    fn settings(&self) -> Result<lb_settings> {
+    /// Sets whether backends are reached by their services only: their packets without an
+    /// association that is known are dropped.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn set_service_only(&self, service_only: bool) -> Result<()> {
+        let mut settings = self.settings()?;
+        settings.service_only = service_only.into();
+        self.settings.insert(&0, &settings)
+    }
+
+    pub(super) fn settings(&self) -> Result<lb_settings> {
         Ok(self.settings.get(&0)?.unwrap_or_default())
     }
 

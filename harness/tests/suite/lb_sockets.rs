@@ -24,7 +24,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rstest::rstest;
 use socket2::Socket;
 
-use crate::support::{insist, patiently, require, with_server};
+use crate::support::{StopOnDrop, insist, patiently, require, with_server};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -213,15 +213,6 @@ fn an_association_goes_through(
         &complaints,
         &[("client", &at_client), ("backend", &at_backend)],
     );
-}
-
-/// Tells other threads to stop, also when this one panics.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Accepts until `stop`, and as long as there is something to accept.

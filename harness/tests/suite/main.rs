@@ -11,5 +11,6 @@ mod lb;
 mod lb_sockets;
 mod multihome;
 mod multihome_sockets;
+mod share;
 mod support;
 mod translate;

@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use crate::support::{fail, feature_of, require};
 
-const SIZES: Sizes = Sizes {
+pub(crate) const SIZES: Sizes = Sizes {
     assocs: 256,
     services: 64,
     backends: 256,
@@ -30,17 +30,17 @@ const VIP_PORT: u16 = 3000;
 const BACKEND_PORT: u16 = 13000;
 
 #[derive(Debug, Deserialize)]
-struct Case {
-    case: String,
-    vips: String,
-    backend: String,
+pub(crate) struct Case {
+    pub(crate) case: String,
+    pub(crate) vips: String,
+    pub(crate) backend: String,
     #[serde(default)]
-    masquerade: bool,
-    steps: Vec<String>,
+    pub(crate) masquerade: bool,
+    pub(crate) steps: Vec<String>,
 }
 
 /// The address of this name; `ipv6`: what the names with capitals are.
-fn addr(name: &str, ipv6: bool) -> IpAddr {
+pub(crate) fn addr(name: &str, ipv6: bool) -> IpAddr {
     let (kind, nr) = name.split_at(1);
     let nr: u8 = nr.parse().unwrap_or(1);
     let net = match kind.to_ascii_uppercase().as_str() {
@@ -235,11 +235,11 @@ impl Step {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Place {
+pub(crate) struct Place {
     /// What the names with capitals are.
-    ipv6: bool,
+    pub(crate) ipv6: bool,
     /// Its number.
-    case: u16,
+    pub(crate) case: u16,
 }
 
 fn drops(lb: &Datapath<'_>) -> Vec<(String, u64)> {
@@ -286,7 +286,7 @@ fn is_as_wrong(got: &[u8], wanted: &[u8], checksum: Stored, grows: bool) -> bool
         && checksum::error(got.sctp) != 0
 }
 
-fn run_step(lb: &Datapath<'_>, place: &Place, text: &str, checksum: Stored) {
+pub(crate) fn run_step(lb: &Datapath<'_>, place: &Place, text: &str, checksum: Stored) {
     let step = Step::parse(text);
     let before = step
         .before
@@ -346,7 +346,7 @@ fn service(case: &Case, place: &Place) -> Service {
     }
 }
 
-fn desired(cases: &[Case], ipv6: bool) -> Desired {
+pub(crate) fn desired(cases: &[Case], ipv6: bool) -> Desired {
     let services = (0..).zip(cases).map(|(nr, case)| {
         let name = ServiceName {
             namespace: "default".into(),

@@ -2,9 +2,9 @@
 //! Associations between hosts with several addresses, in two planes: the kernel's own SCTP sockets.
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,14 @@ use bpf_sctp::lb::attachment::Pins;
 use bpf_sctp::lb::conntrack::{Association, State};
 use bpf_sctp::lb::datapath::Options;
 use bpf_sctp::lb::model::{Backend, Desired, Frontend, Service, ServiceName};
+use bpf_sctp::lb::share::Exchange;
 use bpf_sctp::netns::Namespace;
 use bpf_sctp::planes::{PLANES, Planes, Role, addr, addrs};
 use bpf_sctp::{sctp, transfer};
 use rstest::rstest;
 use socket2::Socket;
 
-use crate::support::{insist, patiently, require, with_server};
+use crate::support::{StopOnDrop, insist, patiently, require, with_server};
 
 const TIMEOUT: Duration = Duration::from_secs(40);
 const VIP_PORT: u16 = 3868;
@@ -455,4 +456,71 @@ fn usrsctp_as_a_backend_uses_all_paths(#[values(Hook::Tc, Hook::Xdp)] hook: Hook
         })
     });
     insist_on_clean_planes(&lb, captures);
+}
+
+/// Both nodes' programs have a service; each tells the other of its associations.
+#[rstest]
+fn either_node_carries_any_path(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf, Feature::Sctp);
+    let lb = Balanced::new(hook, V4, 2);
+    let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let addrs = [0, 1].map(|node: usize| sockets[node].local_addr().expect("its own"));
+    let stop = AtomicBool::new(false);
+    let nodes: Vec<_> = sockets
+        .into_iter()
+        .zip(&lb.maps)
+        .zip([addrs[1], addrs[0]])
+        .map(|((listener, maps), peer)| {
+            maps.set_service_only(true).expect("a setting");
+            Exchange {
+                maps,
+                listener,
+                peers: vec![peer],
+                notice: &|notice| eprintln!("{notice}"),
+                stop: &stop,
+            }
+        })
+        .collect();
+    thread::scope(|scope| {
+        let _stop = StopOnDrop(&stop);
+        for node in &nodes {
+            scope.spawn(|| node.run().expect("it runs"));
+        }
+        let listeners = lb.listen();
+        let captures = lb.capture_client();
+        let (client, server) = lb.associate(&listeners, &lb.addrs(Role::Client));
+        let mut complaints = Vec::new();
+        let mut transfer = |when: &str| {
+            let intact = transfer::both_ways(&client, &server, PAYLOAD);
+            if !matches!(intact, Ok(true)) {
+                complaints.push(format!("the payload {when}: {intact:?}"));
+            }
+        };
+        transfer("through the node that opened it");
+        let assoc = lb.await_assoc(1, "used by heartbeats", |assoc| {
+            assoc.paths.iter().any(|path| path.idle.is_some())
+        });
+        let port = assoc.original.source.port();
+        let other = SocketAddr::new(addr(Role::Client, 1, Family::V4), port);
+        sctp::set_primary(&client, lb.vip(1)).expect("it knows the service's other address");
+        sctp::set_primary(&server, other).expect("it knows the client's other address");
+        transfer("through the other node");
+        lb.planes.cut(0).expect("nft");
+        transfer("after the first node was cut off");
+        lb.planes.restore(0).expect("nft");
+        transfer("after it was back");
+
+        let reports: Vec<_> = captures
+            .into_iter()
+            .map(|capture| capture.finish().expect("a report"))
+            .collect();
+        // Packets that came before their association was known here: SCTP sent them again.
+        let early = |complaint: &String| complaint.ends_with("drop_no_assoc");
+        complaints.extend(lb.complaints().into_iter().filter(|c| !early(c)));
+        complaints.extend(lb.client_complaints(&reports));
+        insist(
+            &complaints,
+            &[("plane-0", &reports[0]), ("plane-1", &reports[1])],
+        );
+    });
 }

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -120,5 +121,14 @@ pub fn patiently(ns: &Namespace, program: &str, args: &[&str]) -> String {
             Err(error) => panic!("{error}"),
         }
         thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Tells other threads to stop, also when this one panics.
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }

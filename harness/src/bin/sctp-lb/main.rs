@@ -4,6 +4,7 @@
 mod apply;
 mod attach;
 mod monitor;
+mod share;
 mod show;
 
 use std::io::ErrorKind;
@@ -62,6 +63,8 @@ enum Command {
     Status,
     /// Print new associations, their states, and drops, as they happen.
     Monitor(monitor::Monitor),
+    /// Tell other nodes of this node's associations, and learn of theirs, until it is stopped.
+    Share(share::Share),
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -92,6 +95,7 @@ fn run(args: Args) -> Result<()> {
         Command::Stats => show::stats(&maps()?, args.output),
         Command::Status => show::status(&pins()?, args.output),
         Command::Monitor(monitor) => monitor.run(&maps()?, args.output),
+        Command::Share(share) => share.run(&pins()?),
         Command::Completions { shell } => {
             let mut command = Args::command();
             clap_complete::generate(shell, &mut command, "sctp-lb", &mut std::io::stdout());

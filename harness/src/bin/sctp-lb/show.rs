@@ -96,7 +96,11 @@ fn path(path: &PathEntry) -> Vec<String> {
 
 fn association(assoc: &Association) -> Vec<Vec<String>> {
     let mut rows = vec![vec![
-        assoc.state.to_string(),
+        format!(
+            "{}{}",
+            assoc.state,
+            if assoc.adopted { " adopted" } else { "" }
+        ),
         assoc.original.source.to_string(),
         assoc.original.dest.to_string(),
         assoc.translated.source.to_string(),
@@ -249,6 +253,7 @@ mod tests {
             expires_in: Duration::ZERO,
             service: 1,
             backend: 1,
+            adopted: false,
             paths,
         }
     }

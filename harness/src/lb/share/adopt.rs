@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Associations of other nodes, in this node's maps.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use libbpf_rs::MapFlags;
+
+use super::record::{Addrs, Record};
+use super::routes::{Route, Shape, reverse};
+use crate::error::{Error, Result};
+use crate::lb::conntrack::{DIR_REPLY, Tuple, now};
+use crate::lb::maps::{
+    Maps, addr_key, assoc, assoc_addrs, endpoint_addr, path, policy_key, tag_key, tuple,
+};
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Adoption {
+    /// Its association is known here now, or was and is up to date.
+    Done,
+    /// It is not adopted.
+    Refused(Refusal),
+}
+
+/// Why a record is not adopted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// This node does not have the service.
+    #[error("there is no service {0} here")]
+    Service(String),
+    /// This node does not have the backend.
+    #[error("the service {0} has no backend {1} here")]
+    Backend(String, SocketAddr),
+    /// This node has opened an association for the same packets.
+    #[error("this node has opened an association from {0} to {1} itself")]
+    Own(SocketAddr, SocketAddr),
+    /// One of another node has them.
+    #[error("another association from {0} to {1} is adopted already")]
+    Taken(SocketAddr, SocketAddr),
+    /// A policy of this node does not allow it.
+    #[error("a policy does not allow {0} to associate with {1}")]
+    Policy(IpAddr, SocketAddr),
+}
+
+/// This node's numbers of services and backends.
+#[derive(Debug)]
+pub(super) struct Directory {
+    services: HashMap<String, u32>,
+    backends: HashMap<(u32, SocketAddr), u32>,
+}
+
+impl Directory {
+    pub(super) fn read(maps: &Maps) -> Result<Self> {
+        let services = maps.service_names.entries()?.into_iter();
+        let backends = maps.backends.entries()?.into_iter();
+        Ok(Self {
+            services: services.map(|(id, name)| (name.text(), id)).collect(),
+            backends: backends
+                .map(|(id, backend)| ((backend.service, endpoint_addr(&backend.addr)), id))
+                .collect(),
+        })
+    }
+
+    fn numbers(&self, record: &Record) -> std::result::Result<(u32, u32), Refusal> {
+        let name = || record.service.clone();
+        let service = self.services.get(&record.service);
+        let service = *service.ok_or_else(|| Refusal::Service(name()))?;
+        let addr = record.translated.dest;
+        let backend = self.backends.get(&(service, addr));
+        let backend = *backend.ok_or_else(|| Refusal::Backend(name(), addr))?;
+        Ok((service, backend))
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// When something ends that lasts so long from now on.
+fn expiry(ttl_ms: u64) -> Result<u64> {
+    Ok(nanos(now()?.saturating_add(Duration::from_millis(ttl_ms))))
+}
+
+fn tag_key_of(tag: u32, original: &tuple) -> tag_key {
+    tag_key {
+        tag,
+        sport: original.sport,
+        dport: original.dport,
+    }
+}
+
+/// The association as it is to be: what packets have changed here stays, as far as it goes with
+/// the record.
+fn updated(known: Option<&assoc>, record: &Record, now: u64) -> assoc {
+    let fresh = assoc {
+        original: (&record.original).into(),
+        translated: (&record.translated).into(),
+        created: now,
+        adopted: 1,
+        ..Default::default()
+    };
+    let mut assoc = known.copied().unwrap_or(fresh);
+    let tags = record.tags.map(u32::to_be);
+    if assoc.tags.tag != tags {
+        assoc.tags.tag = tags;
+        assoc.pending = Default::default();
+    }
+    assoc.state = record.state as u32;
+    assoc
+}
+
+impl Maps {
+    /// Lets packets of another node's association pass here: adopts it, or updates it if it is
+    /// adopted already.
+    ///
+    /// # Errors
+    /// If a map cannot be written, for lack of room: nothing of the association is left then.
+    pub fn adopt(&self, record: &Record) -> Result<Adoption> {
+        self.adopt_by(record, &Directory::read(self)?)
+    }
+
+    pub(super) fn adopt_by(&self, record: &Record, directory: &Directory) -> Result<Adoption> {
+        // Judge after that: what is judged by older policies must not pass for the newer.
+        let generation = self.settings()?.generation;
+        let known = self.assoc(record.id)?;
+        if let Some(refusal) = self.refusal(record, known.as_ref())? {
+            return Ok(Adoption::Refused(refusal));
+        }
+        let mut assoc = updated(known.as_ref(), record, expiry(0)?);
+        assoc.expires = assoc.expires.max(expiry(record.ttl_ms)?);
+        assoc.generation = generation;
+        if known.is_none() {
+            match directory.numbers(record) {
+                Ok(numbers) => (assoc.service, assoc.backend) = numbers,
+                Err(refusal) => return Ok(Adoption::Refused(refusal)),
+            }
+        }
+        match self.write(record, assoc, known.as_ref()) {
+            Ok(()) => Ok(Adoption::Done),
+            Err(error) => {
+                self.release(record.id)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn assoc(&self, id: u64) -> Result<Option<assoc>> {
+        self.assocs.get_with(&id, MapFlags::LOCK)
+    }
+
+    fn refusal(&self, record: &Record, known: Option<&assoc>) -> Result<Option<Refusal>> {
+        let Tuple { source, dest } = record.original;
+        if known.is_some_and(|known| known.adopted == 0) {
+            return Ok(Some(Refusal::Own(source, dest)));
+        }
+        let original = tuple::from(&record.original);
+        if let Some(path) = self.paths.get(&original)?
+            && path.assoc != record.id
+            && let Some(other) = self.assoc(path.assoc)?
+            && Tuple::from(&other.original) == record.original
+        {
+            let refusal = match other.adopted {
+                0 => Refusal::Own(source, dest),
+                _ => Refusal::Taken(source, dest),
+            };
+            return Ok(Some(refusal));
+        }
+        let backend = record.translated.dest;
+        let allowed = self.policy_allows(source.ip(), backend.ip(), backend.port())?;
+        Ok((!allowed).then(|| Refusal::Policy(source.ip(), backend)))
+    }
+
+    /// Writes what the record says, in an order in which packets find all of it or nothing.
+    fn write(&self, record: &Record, mut assoc: assoc, known: Option<&assoc>) -> Result<()> {
+        let id = record.id;
+        let shape = Shape::new(record.original, record.translated, record.addrs.clone());
+        let before = match known {
+            Some(known) => self.shape(id, known)?.tuples(),
+            None => Default::default(),
+        };
+        let key = tag_key_of(record.indexed.to_be(), &assoc.original);
+        let indexed = key.tag != 0 && self.tag_is_free(&key, id)?;
+        assoc.indexed = if indexed { key.tag } else { 0 };
+        // In place, if it is there: who follows a packet has it locked.
+        self.assocs.insert_with(&id, &assoc, MapFlags::LOCK)?;
+        match &record.addrs {
+            Some(addrs) => self
+                .multihomed
+                .insert(&id, &assoc_addrs::try_from(addrs)?)?,
+            None => self.multihomed.remove(&id)?,
+        }
+        for route in shape.routes() {
+            self.set_path(record, &route)?;
+        }
+        for gone in before.difference(&shape.tuples()) {
+            self.delete_path(gone, id)?;
+        }
+        if indexed {
+            self.by_tag.insert(&key, &id)?;
+        }
+        match known.map(|known| known.indexed) {
+            Some(old) if old != 0 && old != assoc.indexed => {
+                self.delete_tag(&tag_key_of(old, &assoc.original), id)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn shape(&self, id: u64, assoc: &assoc) -> Result<Shape> {
+        let addrs = self.multihomed.get(&id)?;
+        Ok(Shape::new(
+            (&assoc.original).into(),
+            (&assoc.translated).into(),
+            addrs.as_ref().map(Addrs::from),
+        ))
+    }
+
+    fn tag_is_free(&self, key: &tag_key, id: u64) -> Result<bool> {
+        Ok(match self.by_tag.get(key)? {
+            Some(other) if other != id => self.assocs.get(&other)?.is_none(),
+            _ => true,
+        })
+    }
+
+    fn delete_tag(&self, key: &tag_key, id: u64) -> Result<()> {
+        if self.by_tag.get(key)? == Some(id) {
+            self.by_tag.remove(key)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the path is another association's, and stays so: one that it only expects gives way
+    /// to the first pair of addresses of this one.
+    fn is_taken(&self, found: &path, record: &Record, from: &Tuple) -> Result<bool> {
+        let first = *from == record.original || *from == reverse(&record.translated);
+        if found.assoc == record.id || (first && found.confirmed == 0) {
+            return Ok(false);
+        }
+        Ok(self.assocs.get(&found.assoc)?.is_some())
+    }
+
+    fn set_path(&self, record: &Record, route: &Route) -> Result<()> {
+        let (client, backend) = route.peers();
+        if !self.policy_allows(client, backend, record.translated.dest.port())? {
+            return Ok(());
+        }
+        let mut path = path {
+            assoc: record.id,
+            to: (&route.to).into(),
+            dir: route.dir,
+            confirmed: 1,
+            shared: route.shared.into(),
+            ..Default::default()
+        };
+        let key = tuple::from(&route.from);
+        if let Some(found) = self.paths.get(&key)? {
+            if self.is_taken(&found, record, &route.from)? {
+                return Ok(());
+            }
+            if found.assoc == record.id {
+                let same = Tuple::from(&found.to) == route.to && found.shared == path.shared;
+                // It leads where the last packet came from.
+                let led = path.dir == DIR_REPLY && route.shared && found.shared != 0;
+                if found.confirmed != 0 && (same || led) {
+                    return Ok(());
+                }
+                path.seen = found.seen;
+                if led {
+                    path.to = found.to;
+                }
+            }
+        }
+        self.paths.insert(&key, &path)
+    }
+
+    fn delete_path(&self, from: &Tuple, id: u64) -> Result<()> {
+        let key = tuple::from(from);
+        if self.paths.get(&key)?.is_some_and(|path| path.assoc == id) {
+            self.paths.remove(&key)?;
+        }
+        Ok(())
+    }
+
+    /// Whether this node's policies let `from` associate with `to`, as `bpf/policy.h` has it.
+    fn policy_allows(&self, from: IpAddr, to: IpAddr, port: u16) -> Result<bool> {
+        const INGRESS: usize = 0;
+        const EGRESS: usize = 1;
+        Ok(self.endpoint_allows(from, EGRESS, to, port)?
+            && self.endpoint_allows(to, INGRESS, from, port)?)
+    }
+
+    fn endpoint_allows(&self, addr: IpAddr, dir: usize, peer: IpAddr, port: u16) -> Result<bool> {
+        let policy = self.policy_endpoints.get(&addr_key(addr))?;
+        let Some(policy) = policy.filter(|policy| policy.selected[dir] != 0) else {
+            return Ok(true);
+        };
+        let key = policy_key {
+            prefix_len: (size_of::<policy_key>() * 8 - 32) as u32,
+            endpoint: (policy.id * 2 + dir as u32).to_be(),
+            peer: addr_key(peer),
+        };
+        Ok(self.policy_prefixes.get(&key)?.is_some_and(|ports| {
+            let mut ranges = ports.range.iter().take(ports.nr as usize);
+            ranges.any(|range| (range.first..=range.last).contains(&port))
+        }))
+    }
+
+    /// Lets an association last at least so long from now on. Returns whether it is there, and
+    /// adopted or not as is said.
+    pub(super) fn renew(&self, id: u64, ttl_ms: u64, adopted: bool) -> Result<bool> {
+        let Some(mut assoc) = self.assoc(id)?.filter(|a| (a.adopted != 0) == adopted) else {
+            return Ok(false);
+        };
+        let expires = expiry(ttl_ms)?;
+        if expires > assoc.expires {
+            assoc.expires = expires;
+            let flags = MapFlags::EXIST | MapFlags::LOCK;
+            match self.assocs.insert_with(&id, &assoc, flags) {
+                // It has just ended.
+                Err(Error::Bpf { source, .. })
+                    if source.kind() == libbpf_rs::ErrorKind::NotFound =>
+                {
+                    return Ok(false);
+                }
+                result => result?,
+            }
+        }
+        Ok(true)
+    }
+
+    /// Removes an adopted association with all that leads to it. Returns whether there was one.
+    ///
+    /// # Errors
+    /// If a map cannot be written.
+    pub fn release(&self, id: u64) -> Result<bool> {
+        let Some(assoc) = self.assoc(id)?.filter(|assoc| assoc.adopted != 0) else {
+            return Ok(false);
+        };
+        let shape = self.shape(id, &assoc)?;
+        self.assocs.remove(&id)?;
+        if assoc.indexed != 0 {
+            self.delete_tag(&tag_key_of(assoc.indexed, &assoc.original), id)?;
+        }
+        for from in shape.tuples() {
+            self.delete_path(&from, id)?;
+        }
+        self.multihomed.remove(&id)?;
+        Ok(true)
+    }
+
+    /// Releases the adopted associations whose time is over. Returns how many.
+    ///
+    /// # Errors
+    /// If a map cannot be written.
+    pub fn release_expired(&self) -> Result<usize> {
+        let now = nanos(now()?);
+        let mut released = 0;
+        for (id, assoc) in self.assocs.entries()? {
+            if assoc.adopted != 0 && assoc.expires < now {
+                released += usize::from(self.release(id)?);
+            }
+        }
+        Ok(released)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lb::conntrack::{DIR_ORIGINAL, State};
+    use crate::lb::share::record::tests::record;
+
+    #[test]
+    fn an_update_keeps_what_packets_have_changed() {
+        let record = record();
+        let fresh = updated(None, &record, 7);
+        assert_eq!((fresh.created, fresh.adopted), (7, 1));
+        assert_eq!(fresh.tags.tag.map(u32::from_be), record.tags);
+        assert_eq!(State::of(fresh.state), record.state);
+        let known = assoc {
+            packets: [3, 4],
+            unanswered: 1,
+            pending: fresh.tags,
+            ..fresh
+        };
+        let same = updated(Some(&known), &record, 9);
+        assert_eq!((same.created, same.packets), (7, [3, 4]));
+        assert_eq!(same.pending.tag, known.pending.tag);
+        let mut restarted = record;
+        restarted.tags = [8, 9];
+        let updated = updated(Some(&known), &restarted, 9);
+        assert_eq!(updated.pending.tag, [0, 0]);
+        assert_eq!((updated.created, updated.packets), (7, [3, 4]));
+    }
+
+    #[test]
+    fn directions_are_those_of_the_tuples() {
+        let shape = Shape::new(record().original, record().translated, record().addrs);
+        for route in shape.routes() {
+            let (client, backend) = route.peers();
+            let is = |list: &[IpAddr], addr| list.contains(&addr);
+            assert!(is(&shape.addrs.client, client) && is(&shape.addrs.backend, backend));
+            assert!(route.dir == DIR_ORIGINAL || route.dir == DIR_REPLY);
+        }
+    }
+}
