@@ -208,7 +208,16 @@ fn expect_translated(lb: &Datapath<'_>, before: &Spec, after: &Spec) {
 /// Sends an INIT, and returns where it went from and to.
 fn open(lb: &Datapath<'_>, source: SocketAddr, dest: SocketAddr) -> (SocketAddr, SocketAddr) {
     let frame = init(source, dest).build().expect("it fits").bytes;
-    match outcome(lb, &frame) {
+    let mut got = outcome(lb, &frame);
+    // Under load, Linux 6.18 may have no memory for a timer at once: a client sends it again.
+    for _ in 0..20 {
+        if got != Err("drop_full".into()) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        got = outcome(lb, &frame);
+    }
+    match got {
         Ok(got) => {
             let found = find(&got).expect("SCTP");
             assert_eq!(checksum::error(found.sctp), 0);
