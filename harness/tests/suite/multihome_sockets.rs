@@ -412,10 +412,12 @@ fn usrsctp_as_a_client_uses_all_paths(#[values(Hook::Tc, Hook::Xdp)] hook: Hook)
     let [vip, vip_port] = service_args(&lb);
     let listeners = lb.listen();
     let captures = lb.capture_client();
-    let args = ["-n", "200", "-l", "1000", "-p", &vip_port, &vip];
+    // More than the server's buffer takes: nothing ends before it reads.
+    let args = ["-n", "1000", "-l", "1000", "-p", &vip_port, &vip];
     let received = thread::scope(|scope| {
         let client = scope.spawn(|| lb.planes.client.command(USRSCTP, &args));
         let mut server = lb.accept(&listeners);
+        lb.await_assoc(0, "on all paths", |assoc| nr_confirmed(assoc) >= PLANES);
         let received = std::io::copy(&mut server, &mut std::io::sink()).expect("it is open");
         client
             .join()
@@ -423,7 +425,7 @@ fn usrsctp_as_a_client_uses_all_paths(#[values(Hook::Tc, Hook::Xdp)] hook: Hook)
             .expect("tsctp (scripts/setup vm)");
         received
     });
-    assert_eq!(received, 200 * 1000);
+    assert_eq!(received, 1000 * 1000);
     insist_on_clean_planes(&lb, captures);
 }
 
