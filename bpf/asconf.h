@@ -174,37 +174,31 @@ __noinline int handle_asconf(ctx_t *ctx, struct packet *pkt, struct path *path,
 {
 	struct asconf_param *asconf = get_asconf_param();
 	struct chunk_header header;
-	__u32 offset, end, len;
-	int i, reason;
+	struct params params;
+	struct param param;
+	int i, found, reason;
+	__u32 offset;
 
 	if (!asconf || !pkt || !path || !chunks || load_addrs(get_opening(), path->assoc))
 		return STAT_DROP_NO_ASSOC;
-	offset = chunks->asconf;
-	if (ctx_load(ctx, offset, &header, sizeof(header)))
+	if (ctx_load(ctx, chunks->asconf, &header, sizeof(header)))
 		return STAT_DROP_CHUNKS;
-	end = offset + bpf_ntohs(header.length);
-	offset += ASCONF_HEADER_LEN;
+	params.offset = chunks->asconf + ASCONF_HEADER_LEN;
+	params.end = chunks->asconf + bpf_ntohs(header.length);
 	/* The address before them, and once more to see the end. */
 	bpf_for(i, 0, MAX_ASCONF_PARAMS + 2) {
-		if (offset >= end)
-			return i ? 0 : STAT_DROP_CHUNKS;
-		if (end - offset < PARAM_HEADER_LEN)
-			return STAT_DROP_CHUNKS;
-		/* A parameter's length is where a chunk's is. */
-		if (ctx_load(ctx, offset, &header, sizeof(header)))
-			return STAT_DROP_CHUNKS;
-		len = bpf_ntohs(header.length);
-		if (len < PARAM_HEADER_LEN || len > end - offset)
-			return STAT_DROP_CHUNKS;
-		asconf->type = i ? (__u32)header.type << 8 | header.flags : 0;
+		offset = params.offset;
+		found = next_head(ctx, &params, &param);
+		if (found <= 0)
+			return !found && i ? 0 : STAT_DROP_CHUNKS;
+		asconf->type = i ? bpf_ntohs(param.type) : 0;
 		asconf->offset = offset + (i ? ASCONF_PARAM_HEADER_LEN : 0);
 		asconf->params.offset = asconf->offset;
-		asconf->params.end = offset + len;
+		asconf->params.end = offset + bpf_ntohs(param.length);
 		reason = !i || names_addr(asconf->type) ?
 			 handle_asconf_param(ctx, pkt, path, chunks) : 0;
 		if (reason)
 			return reason;
-		offset += (len + 3) & ~3U;
 	}
 	return STAT_DROP_CHUNKS;
 }

@@ -10,8 +10,15 @@
 #include "conntrack.h"
 #include "params.h"
 
-static __always_inline void no_source(struct assoc_addrs *addrs)
+/* Those of the first path, and no other source. */
+static __always_inline void first_addrs(struct opening *opening)
 {
+	struct assoc_addrs *addrs = &opening->addrs;
+
+	one_addr(&addrs->client, &opening->from.saddr);
+	one_addr(&addrs->vip, &opening->from.daddr);
+	one_addr(&addrs->backend, &opening->to.daddr);
+	addrs->available = ALL_ADDRS;
 	addrs->source_translated = 0;
 	__builtin_memset(addrs->source, 0, sizeof(addrs->source));
 }
@@ -26,12 +33,9 @@ static __noinline int begin_addrs(struct opening *opening, const struct service 
 
 	if (!opening)
 		return 0;
+	first_addrs(opening);
 	addrs = &opening->addrs;
 	addrs->client = opening->named;
-	one_addr(&addrs->vip, &opening->from.daddr);
-	one_addr(&addrs->backend, &opening->to.daddr);
-	addrs->available = ALL_ADDRS;
-	no_source(addrs);
 	if (!service || !backend)
 		return 0;
 	group = service->group;
@@ -61,11 +65,7 @@ static __noinline int load_addrs(struct opening *opening, __u64 id)
 		*addrs = *kept;
 		return 0;
 	}
-	one_addr(&addrs->client, &opening->from.saddr);
-	one_addr(&addrs->vip, &opening->from.daddr);
-	one_addr(&addrs->backend, &opening->to.daddr);
-	addrs->available = ALL_ADDRS;
-	no_source(addrs);
+	first_addrs(opening);
 	if (!same_addr(&opening->from.saddr, &opening->to.saddr)) {
 		addrs->source_translated = 1;
 		addrs->source[family_index(!is_mapped_ipv4(&opening->to.saddr))] = opening->to.saddr;

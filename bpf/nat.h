@@ -10,13 +10,18 @@
 /* Do without the kfunc also where there is one: for comparison. */
 const volatile bool csum_in_bpf = false;
 
+static __always_inline bool csum_by_kfunc(void)
+{
+	return !csum_in_bpf && sctp_csum_have_kfunc();
+}
+
 /* The checksum of a packet in which the word at @offset has changed. */
 static __always_inline int update_csum(ctx_t *ctx, struct packet *pkt, __u32 offset, __be32 from,
 				       __be32 to)
 {
 	__u32 len = pkt->l4_offset + pkt->l4_len - offset;
 
-	if (!csum_in_bpf && sctp_csum_have_kfunc())
+	if (csum_by_kfunc())
 		return ctx_sctp_csum_update(ctx, pkt->l4_offset, len, from, to);
 	return sctp_csum_update_bpf(ctx, pkt->l4_offset, len, from, to);
 }
@@ -42,7 +47,7 @@ static __always_inline int set_ports(ctx_t *ctx, struct packet *pkt, const struc
 		count(STAT_ADDRESS_ONLY);
 		return CTX_PASS;
 	}
-	count(!csum_in_bpf && sctp_csum_have_kfunc() ? STAT_CSUM_KFUNC : STAT_CSUM_BPF);
+	count(csum_by_kfunc() ? STAT_CSUM_KFUNC : STAT_CSUM_BPF);
 	reason = change_word(ctx, pkt, pkt->l4_offset, from_word, to_word);
 	return reason ? drop(ctx, pkt, reason) : CTX_PASS;
 }

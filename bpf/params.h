@@ -62,14 +62,11 @@ static __always_inline __u32 addr_param_len(__be16 type)
 	}
 }
 
-/* Load the next parameter. Returns 1, 0 at the end, or -1 if it is not as it should be. */
-static __noinline int next_param(ctx_t *ctx, struct params *params, struct param *param)
+/* Load the head of the next parameter. Returns 1, 0 at the end, or -1 if it is not as it should be. */
+static __always_inline int next_head(ctx_t *ctx, struct params *params, struct param *param)
 {
-	__u32 offset, len;
+	__u32 offset = params->offset, len;
 
-	if (!params || !param)
-		return -1;
-	offset = params->offset;
 	if (offset >= params->end)
 		return 0;
 	if (params->end - offset < PARAM_HEADER_LEN)
@@ -80,6 +77,22 @@ static __noinline int next_param(ctx_t *ctx, struct params *params, struct param
 	if (len < PARAM_HEADER_LEN || len > params->end - offset)
 		return -1;
 	params->offset = offset + ((len + 3) & ~3U);
+	return 1;
+}
+
+/* The same, with the address if it has one. */
+static __noinline int next_param(ctx_t *ctx, struct params *params, struct param *param)
+{
+	__u32 offset, len;
+	int found;
+
+	if (!params || !param)
+		return -1;
+	offset = params->offset;
+	found = next_head(ctx, params, param);
+	if (found <= 0)
+		return found;
+	len = bpf_ntohs(param->length);
 	switch (addr_param_len(param->type)) {
 	case 0:
 		return 1;
@@ -162,8 +175,7 @@ static __noinline int replace_addr(ctx_t *ctx, struct packet *pkt, __u32 offset,
  * Let the packet name those addresses of opening->named that *@left has a bit for,
  * and no others. What there was no parameter for stays in *@left.
  */
-__noinline int replace_addrs(ctx_t *ctx, struct packet *pkt, struct opening *opening,
-				    __u32 *left)
+__noinline int replace_addrs(ctx_t *ctx, struct packet *pkt, struct opening *opening, __u32 *left)
 {
 	struct ip_addr *addr;
 	struct params params;
@@ -273,8 +285,7 @@ static __always_inline int set_chunk_len(ctx_t *ctx, struct packet *pkt)
 }
 
 /* Add the addresses of opening->named that @left has a bit for. */
-__noinline int append_addrs(ctx_t *ctx, struct packet *pkt, struct opening *opening,
-				   __u32 left)
+__noinline int append_addrs(ctx_t *ctx, struct packet *pkt, struct opening *opening, __u32 left)
 {
 	struct added_params *added;
 	__u32 key = 0, i;

@@ -66,11 +66,20 @@ fn prefix(words: [u32; 4], len: u32) -> Option<IpNet> {
 }
 
 impl Maps {
-    fn names(&self) -> Result<HashMap<u32, String>> {
+    /// Names of services by their numbers.
+    pub(crate) fn names(&self) -> Result<HashMap<u32, String>> {
         let names = self.service_names.entries()?;
         Ok(names
             .into_iter()
             .map(|(id, name)| (id, name.text()))
+            .collect())
+    }
+
+    /// Numbers of backends by their services' numbers and primary addresses.
+    pub(crate) fn backend_numbers(&self) -> Result<HashMap<(u32, SocketAddr), u32>> {
+        let backends = self.backends.entries()?.into_iter();
+        Ok(backends
+            .map(|(id, backend)| ((backend.service, endpoint_addr(&backend.addr)), id))
             .collect())
     }
 

@@ -156,30 +156,24 @@ struct Numbering {
 
 impl Numbering {
     fn read(maps: &Maps) -> Result<Self> {
-        let names = maps.service_names.entries()?;
-        let backends = maps.backends.entries()?;
+        let names = maps.names()?;
+        let backends = maps.backend_numbers()?;
         // A service whose name is gone may have associations yet, which must not become another's.
         let ids = maps.assocs.entries()?.into_iter();
         let (services_in_use, backends_in_use): (HashSet<_>, HashSet<_>) =
             ids.map(|(_, assoc)| (assoc.service, assoc.backend)).unzip();
         Ok(Self {
-            free_service: Numbers::new(names.iter().map(|(id, _)| *id).chain(services_in_use)),
+            free_service: Numbers::new(names.keys().copied().chain(services_in_use)),
             free_backend: Numbers::new(
                 backends
-                    .iter()
-                    .map(|(id, _)| *id)
+                    .values()
+                    .copied()
                     .chain(backends_in_use.iter().copied()),
             ),
             backends_in_use,
             groups: GroupPlan::read(maps)?,
-            services: names
-                .into_iter()
-                .map(|(id, name)| (name.text(), id))
-                .collect(),
-            backends: backends
-                .into_iter()
-                .map(|(id, backend)| ((backend.service, endpoint_addr(&backend.addr)), id))
-                .collect(),
+            services: names.into_iter().map(|(id, name)| (name, id)).collect(),
+            backends,
         })
     }
 

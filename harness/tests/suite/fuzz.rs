@@ -290,18 +290,10 @@ fn random_packets_break_no_rule(
     require!(Feature::Root, Feature::Btf, feature_of(update));
     let wanted = number("BPF_SCTP_FUZZ");
     let timeout = wanted.map_or(TIMEOUT, |_| LONG_RUN_TIMEOUT);
-    let states = [
-        State::Closed,
-        State::CookieWait,
-        State::CookieEchoed,
-        State::Established,
-        State::ShutdownSent,
-        State::ShutdownAckSent,
-    ];
     let options = Options {
         update: Some(update),
         sizes: SIZES,
-        timeouts: states.map(|state| (state, timeout)).into(),
+        timeouts: State::ALL.map(|state| (state, timeout)).into(),
         ..Default::default()
     };
     let mut storage = MaybeUninit::uninit();

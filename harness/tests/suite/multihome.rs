@@ -10,12 +10,12 @@ use bpf_sctp::csum_prog::{Hook, Update};
 use bpf_sctp::feature::Feature;
 use bpf_sctp::lb::datapath::{Datapath, Options, Verdict};
 use bpf_sctp::lb::maps::Sizes;
-use bpf_sctp::lb::model::{Backend, Desired, Frontend, Service, ServiceName};
+use bpf_sctp::lb::model::{Desired, Frontend, Service, ServiceName};
 use bpf_sctp::packet::{Spec, Stored, find};
 use rstest::rstest;
 use serde::Deserialize;
 
-use crate::support::{fail, feature_of, require};
+use crate::support::{backend_by_family, fail, feature_of, require};
 
 pub(crate) const SIZES: Sizes = Sizes {
     assocs: 256,
@@ -325,20 +325,9 @@ fn service(case: &Case, place: &Place) -> Service {
         };
         (socket_addr(name, place), frontend)
     });
-    let all: Vec<_> = case
-        .backend
-        .split(' ')
-        .map(|name| socket_addr(name, place))
-        .collect();
-    let backends = [false, true].into_iter().filter_map(|v6| {
-        let first = *all.iter().find(|addr| addr.is_ipv6() == v6)?;
-        let others = all.iter().filter(|addr| **addr != first);
-        Some(Backend {
-            addr: first,
-            secondary: others.map(SocketAddr::ip).collect(),
-            draining: false,
-        })
-    });
+    let names = case.backend.split(' ');
+    let addrs: Vec<_> = names.map(|name| addr(name, place.ipv6)).collect();
+    let backends = backend_by_family(&addrs, BACKEND_PORT + place.case);
     Service {
         frontends: frontends.collect(),
         backends: backends.collect(),

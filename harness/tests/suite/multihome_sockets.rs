@@ -17,7 +17,7 @@ use bpf_sctp::lb::Maps;
 use bpf_sctp::lb::attachment::Pins;
 use bpf_sctp::lb::conntrack::{Association, State};
 use bpf_sctp::lb::datapath::Options;
-use bpf_sctp::lb::model::{Backend, Desired, Frontend, Service, ServiceName};
+use bpf_sctp::lb::model::{Desired, Frontend, Service, ServiceName};
 use bpf_sctp::lb::share::Exchange;
 use bpf_sctp::netns::Namespace;
 use bpf_sctp::planes::{PLANES, Planes, Role, addr, addrs};
@@ -25,7 +25,7 @@ use bpf_sctp::{sctp, transfer};
 use rstest::rstest;
 use socket2::Socket;
 
-use crate::support::{StopOnDrop, insist, patiently, require, with_server};
+use crate::support::{StopOnDrop, backend_by_family, insist, patiently, require, with_server};
 
 const TIMEOUT: Duration = Duration::from_secs(40);
 const VIP_PORT: u16 = 3868;
@@ -76,17 +76,8 @@ impl Balanced {
     /// Two backends of the same addresses: it is seen which one it was.
     fn desired(&self) -> Desired {
         let all = self.addrs(Role::Backend);
-        let backend = |port, v6| {
-            let first = *all.iter().find(|addr| addr.is_ipv6() == v6)?;
-            Some(Backend {
-                addr: SocketAddr::new(first, port),
-                secondary: all.iter().copied().filter(|addr| *addr != first).collect(),
-                draining: false,
-            })
-        };
-        let backends = BACKEND_PORTS
-            .iter()
-            .flat_map(|port| [backend(*port, false), backend(*port, true)]);
+        let ports = BACKEND_PORTS.iter();
+        let backends = ports.flat_map(|port| backend_by_family(&all, *port));
         let vips = self.addrs(Role::Vip).into_iter().enumerate();
         let frontends = vips.map(|(order, vip)| {
             let frontend = Frontend {
@@ -102,7 +93,7 @@ impl Balanced {
         };
         let service = Service {
             frontends: frontends.collect(),
-            backends: backends.flatten().collect(),
+            backends: backends.collect(),
             affinity: None,
         };
         Desired {
@@ -164,6 +155,14 @@ impl Balanced {
             assert!(Instant::now() < until, "not {what}: {all:?}");
             thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Makes the path in the second plane the primary one of both sides.
+    fn move_to_second_plane(&self, client: &Socket, server: &Socket, assoc: &Association) {
+        let port = assoc.original.source.port();
+        let other = SocketAddr::new(addr(Role::Client, 1, self.families[0]), port);
+        sctp::set_primary(client, self.vip(1)).expect("it knows the service's other address");
+        sctp::set_primary(server, other).expect("it knows the client's other address");
     }
 
     /// What no test wants to see.
@@ -235,6 +234,17 @@ impl Drop for Balanced {
     }
 }
 
+/// Sends and receives, and says what was wrong with it.
+fn payload_complaint(client: &Socket, server: &Socket, when: &str) -> Option<String> {
+    let intact = transfer::both_ways(client, server, PAYLOAD);
+    (!matches!(intact, Ok(true))).then(|| format!("the payload {when}: {intact:?}"))
+}
+
+fn finish(captures: Vec<Capture>) -> Vec<Report> {
+    let finished = captures.into_iter().map(Capture::finish);
+    finished.map(|report| report.expect("a report")).collect()
+}
+
 fn nr_confirmed(assoc: &Association) -> usize {
     assoc.paths.iter().filter(|path| path.confirmed).count()
 }
@@ -254,32 +264,19 @@ fn an_association_has_every_path_and_survives_a_cut(
     let captures = lb.capture_client();
     let (client, server) = lb.associate(&listeners, &lb.addrs(Role::Client));
     let mut complaints = Vec::new();
-    let mut transfer = |when: &str| {
-        let intact = transfer::both_ways(&client, &server, PAYLOAD);
-        if !matches!(intact, Ok(true)) {
-            complaints.push(format!("the payload {when}: {intact:?}"));
-        }
-    };
+    let mut transfer = |when| complaints.extend(payload_complaint(&client, &server, when));
 
     transfer("on the first path");
     let nr_paths = PLANES * families.len();
     let assoc = lb.await_assoc(0, "on all paths", |assoc| nr_confirmed(assoc) >= nr_paths);
-    let other = SocketAddr::new(
-        addr(Role::Client, 1, families[0]),
-        assoc.original.source.port(),
-    );
-    sctp::set_primary(&client, lb.vip(1)).expect("it knows the service's other address");
-    sctp::set_primary(&server, other).expect("it knows the client's other address");
+    lb.move_to_second_plane(&client, &server, &assoc);
     transfer("on the second path");
     lb.planes.cut(1).expect("nft");
     transfer("after the second path was cut");
     lb.planes.restore(1).expect("nft");
     transfer("after it was restored");
 
-    let reports: Vec<_> = captures
-        .into_iter()
-        .map(|capture| capture.finish().expect("a report"))
-        .collect();
+    let reports = finish(captures);
     let assoc = lb.await_assoc(0, "established", |assoc| assoc.state == State::Established);
     complaints.extend(lb.complaints());
     complaints.extend(lb.client_complaints(&reports));
@@ -325,21 +322,15 @@ fn addresses_come_and_go(
     thread::sleep(Duration::from_millis(500));
     sctp::set_primary(&server, SocketAddr::new(client_addrs[1], port)).expect("it has been told");
     sctp::set_primary(&client, lb.vip(1)).expect("it knows the service's other address");
-    let added = transfer::both_ways(&client, &server, PAYLOAD);
+    let added = payload_complaint(&client, &server, "after an address was added");
     change(client_addrs[0], false);
     lb.await_assoc(0, "off the old address", |assoc| {
         !uses(client_addrs[0])(assoc)
     });
-    let deleted = transfer::both_ways(&client, &server, PAYLOAD);
+    let deleted = payload_complaint(&client, &server, "after an address was deleted");
 
     let mut complaints = lb.complaints();
-    for (when, intact) in [("added", added), ("deleted", deleted)] {
-        if !matches!(intact, Ok(true)) {
-            complaints.push(format!(
-                "the payload after an address was {when}: {intact:?}"
-            ));
-        }
-    }
+    complaints.extend(added.into_iter().chain(deleted));
     insist(&complaints, &[]);
 }
 
@@ -350,10 +341,7 @@ fn service_args(lb: &Balanced) -> [String; 2] {
 
 /// Checks what passed by while others' programs talked.
 fn insist_on_clean_planes(lb: &Balanced, captures: Vec<Capture>) {
-    let reports: Vec<_> = captures
-        .into_iter()
-        .map(|capture| capture.finish().expect("a report"))
-        .collect();
+    let reports = finish(captures);
     let mut complaints = lb.client_complaints(&reports);
     complaints.extend(lb.counted(&["SctpChecksumErrors"]));
     let stats = lb.maps[0].stats().expect("counters");
@@ -492,30 +480,19 @@ fn either_node_carries_any_path(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
         let captures = lb.capture_client();
         let (client, server) = lb.associate(&listeners, &lb.addrs(Role::Client));
         let mut complaints = Vec::new();
-        let mut transfer = |when: &str| {
-            let intact = transfer::both_ways(&client, &server, PAYLOAD);
-            if !matches!(intact, Ok(true)) {
-                complaints.push(format!("the payload {when}: {intact:?}"));
-            }
-        };
+        let mut transfer = |when| complaints.extend(payload_complaint(&client, &server, when));
         transfer("through the node that opened it");
         let assoc = lb.await_assoc(1, "used by heartbeats", |assoc| {
             assoc.paths.iter().any(|path| path.idle.is_some())
         });
-        let port = assoc.original.source.port();
-        let other = SocketAddr::new(addr(Role::Client, 1, Family::V4), port);
-        sctp::set_primary(&client, lb.vip(1)).expect("it knows the service's other address");
-        sctp::set_primary(&server, other).expect("it knows the client's other address");
+        lb.move_to_second_plane(&client, &server, &assoc);
         transfer("through the other node");
         lb.planes.cut(0).expect("nft");
         transfer("after the first node was cut off");
         lb.planes.restore(0).expect("nft");
         transfer("after it was back");
 
-        let reports: Vec<_> = captures
-            .into_iter()
-            .map(|capture| capture.finish().expect("a report"))
-            .collect();
+        let reports = finish(captures);
         // Packets that came before their association was known here: SCTP sent them again.
         let early = |complaint: &String| complaint.ends_with("drop_no_assoc");
         complaints.extend(lb.complaints().into_iter().filter(|c| !early(c)));

@@ -2,6 +2,7 @@
 //! What the tests have in common.
 
 use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use bpf_sctp::capture::Report;
 use bpf_sctp::csum_prog::Update;
 use bpf_sctp::feature::{Feature, Missing};
+use bpf_sctp::lb::model::Backend;
 use bpf_sctp::netns::Namespace;
 use bpf_sctp::pcap;
 
@@ -64,6 +66,22 @@ pub fn feature_of(update: Update) -> Feature {
         Update::Kfunc => Feature::Kfunc,
         Update::Bpf => Feature::Btf,
     }
+}
+
+/// The backend with these addresses, which each family has with the first of its own.
+pub fn backend_by_family(addrs: &[IpAddr], port: u16) -> impl Iterator<Item = Backend> {
+    [false, true].into_iter().filter_map(move |v6| {
+        let first = *addrs.iter().find(|addr| addr.is_ipv6() == v6)?;
+        Some(Backend {
+            addr: SocketAddr::new(first, port),
+            secondary: addrs
+                .iter()
+                .copied()
+                .filter(|addr| *addr != first)
+                .collect(),
+            draining: false,
+        })
+    })
 }
 
 /// Fails the test, and leaves `frames` in a file for tshark.
