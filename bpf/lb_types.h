@@ -63,7 +63,7 @@ struct assoc {
 	__u32 generation;		/* of the policies that allowed it */
 	__u32 unanswered;		/* INITs since the backend was last heard */
 	__be32 indexed;			/* the tag by which it is in the map by_tag */
-	__u32 adopted;			/* another node opened it: user space ends it, there is no timer */
+	__u32 opener;			/* the node that opened it, whose copy user space ends; 0: this one */
 };
 
 /* The most addresses of a client, of a service and of a backend. */
@@ -166,7 +166,7 @@ struct lb_settings {
 	__u32 layout;			/* of all maps, for user space */
 	struct ip_addr masquerade[2];	/* this node's, IPv4 and IPv6; zero: none */
 	__u32 service_only;		/* backends are reached by their services only */
-	__u32 pad;
+	__u32 node;			/* this one, as others know it: a random number that is not 0 */
 };
 
 enum event_kind {

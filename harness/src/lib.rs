@@ -17,6 +17,7 @@ pub mod feature;
 pub mod lab;
 pub mod lb;
 mod link;
+mod map_batch;
 mod map_bytes;
 pub mod netns;
 pub mod packet;

@@ -162,7 +162,7 @@ impl Association {
             expires_in: expires.saturating_sub(now),
             service: assoc.service,
             backend: assoc.backend,
-            adopted: assoc.adopted != 0,
+            adopted: assoc.opener != 0,
             paths,
         }
     }

@@ -4,11 +4,13 @@
 use std::ffi::OsStr;
 use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::Path;
 
-use libbpf_rs::{MapCore, MapFlags, MapHandle, Object};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, Object};
 
 use crate::error::{BpfDoing, Error, Result};
+use crate::map_batch::read_all;
 use crate::map_bytes::{MapBytes, addr, words};
 pub(crate) use crate::skel::lb_tc::types::{
     addr_list, affinity, affinity_key, assoc, assoc_addrs, backend, endpoint, endpoint_policy,
@@ -181,6 +183,9 @@ impl<K: MapBytes, V: MapBytes> TypedMap<K, V> {
     }
 
     pub(crate) fn entries_with(&self, flags: MapFlags) -> Result<Vec<(K, V)>> {
+        if self.handle.map_type() == MapType::Hash {
+            return read_all(&self.handle, flags).bpf(|| format!("read the map {}", self.name()));
+        }
         let mut entries = Vec::new();
         for key in self.handle.keys() {
             let Some(key) = K::from_bytes(&key) else {
@@ -276,6 +281,7 @@ impl Maps {
             LAYOUT => Ok(()),
             0 => {
                 settings.layout = LAYOUT;
+                settings.node = rand::random::<NonZeroU32>().get();
                 self.settings.insert(&0, &settings)
             }
             other => Err(Error::Layout(other, LAYOUT)),

@@ -16,7 +16,7 @@ use bpf_sctp::lb::Maps;
 use bpf_sctp::lb::conntrack::{Association, State};
 use bpf_sctp::lb::datapath::{Datapath, Options};
 use bpf_sctp::lb::model::{Desired, EndpointPolicy};
-use bpf_sctp::lb::share::{Adoption, Exchange, Notice, Record, Refusal};
+use bpf_sctp::lb::share::{Adoption, Exchange, NodeId, Notice, Record, Refusal};
 use bpf_sctp::packet::Stored;
 use rstest::rstest;
 
@@ -127,12 +127,12 @@ fn only_record(maps: &Maps) -> Record {
 }
 
 fn adopt(maps: &Maps, record: &Record) {
-    let adoption = maps.adopt(record).expect("there is room");
+    let adoption = maps.adopt(NodeId::MIN, record).expect("there is room");
     assert_eq!(adoption, Adoption::Done);
 }
 
 fn refused(maps: &Maps, record: &Record) -> Refusal {
-    match maps.adopt(record).expect("there is room") {
+    match maps.adopt(NodeId::MIN, record).expect("there is room") {
         Adoption::Refused(refusal) => refusal,
         Adoption::Done => panic!("it is adopted"),
     }
@@ -438,13 +438,26 @@ fn listener() -> (TcpListener, SocketAddr) {
 
 /// Runs `check` while each of these nodes shares with the others, with what they say.
 fn sharing(nodes: &[&Maps], check: impl FnOnce(&[SocketAddr], &[Mutex<Vec<Notice>>])) {
+    sharing_of(nodes, nodes.len(), check);
+}
+
+/// The same, but only the first `nr_telling` of them tell anything.
+fn sharing_of(
+    nodes: &[&Maps],
+    nr_telling: usize,
+    check: impl FnOnce(&[SocketAddr], &[Mutex<Vec<Notice>>]),
+) {
     let (listeners, addrs): (Vec<_>, Vec<_>) = nodes.iter().map(|_| listener()).unzip();
     let notices: Vec<_> = nodes.iter().map(|_| Mutex::new(Vec::new())).collect();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         for ((listener, maps), said) in listeners.into_iter().zip(nodes).zip(&notices) {
             let own = listener.local_addr().expect("an address");
-            let peers = addrs.iter().copied().filter(|addr| *addr != own).collect();
+            let peers = addrs.iter().copied();
+            let peers = match addrs[..nr_telling].contains(&own) {
+                true => peers.filter(|addr| *addr != own).collect(),
+                false => vec![],
+            };
             let stop = &stop;
             scope.spawn(move || {
                 let exchange = Exchange {
@@ -495,6 +508,66 @@ fn nodes_tell_one_another() {
         });
         // It is not this that ends associations.
         run_steps(other, false, &EVERY_PATH);
+    });
+}
+
+#[test]
+fn what_ended_unheard_is_released_when_nodes_meet_again() {
+    require!(Feature::Root, Feature::Btf);
+    with_nodes(HOOKS[0], false, false, |one, other| {
+        let nodes = [one.maps(), other.maps()];
+        let adopted = || !associations(other.maps()).is_empty();
+        run_steps(one, false, &OPEN);
+        sharing(&nodes, |_, _| wait_until("adopted", adopted));
+        run_steps(one, false, &["B1>C1 C ABORT => V1>C1"]);
+        run_steps(other, false, &EVERY_PATH);
+        sharing(&nodes, |_, _| wait_until("released", || !adopted()));
+        expect_gone(other, false);
+    });
+}
+
+#[test]
+fn a_restart_through_another_node_is_told_back() {
+    require!(Feature::Root, Feature::Btf);
+    with_nodes(HOOKS[0], false, false, |one, other| {
+        run_steps(one, false, &OPEN);
+        sharing(&[one.maps(), other.maps()], |_, _| {
+            wait_until("adopted", || !associations(other.maps()).is_empty());
+            run_steps(other, false, &RESTART);
+            let tags = only_assoc(other.maps()).tags;
+            wait_until("the new tags", || only_assoc(one.maps()).tags == tags);
+            let steps = [
+                "C2>V2 E DATA => C2>B2",
+                "B2>C2 D SACK => V2>C2",
+                "C3>V2 B HEARTBEAT => drop_no_assoc",
+                "C3>V2 E HEARTBEAT => C3>B2",
+            ];
+            run_steps(one, false, &steps);
+        });
+        run_steps(other, false, &["C2>V2 E DATA => C2>B2"]);
+    });
+}
+
+#[test]
+fn what_else_changes_brings_no_older_tags() {
+    require!(Feature::Root, Feature::Btf);
+    with_nodes(HOOKS[0], false, false, |one, other| {
+        run_steps(one, false, &OPEN);
+        sharing_of(&[one.maps(), other.maps()], 1, |_, _| {
+            let nr_paths = |lb: &Datapath<'_>| associations(lb.maps()).pop().map(|a| a.paths.len());
+            wait_until("adopted", || nr_paths(other).is_some());
+            run_steps(other, false, &RESTART);
+            // It has not heard of the restart, and learns an address.
+            run_steps(one, false, &["C3>V2 B HEARTBEAT => C3>B2"]);
+            let more = nr_paths(one);
+            wait_until("the address", || nr_paths(other) == more);
+        });
+        let steps = [
+            "C2>V2 E DATA => C2>B2",
+            "C3>V2 E DATA => C3>B2",
+            "C2>V2 B DATA => drop_tag",
+        ];
+        run_steps(other, false, &steps);
     });
 }
 

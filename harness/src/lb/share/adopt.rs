@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use libbpf_rs::MapFlags;
 
-use super::record::{Addrs, Record};
+use super::record::{Addrs, NodeId, Record};
 use super::routes::{Route, Shape, reverse};
 use crate::error::{Error, Result};
-use crate::lb::conntrack::{DIR_REPLY, Tuple, now};
-use crate::lb::maps::{
-    Maps, addr_key, assoc, assoc_addrs, endpoint_addr, path, policy_key, tag_key, tuple,
-};
+use crate::lb::conntrack::{DIR_ORIGINAL, DIR_REPLY, Tuple, now};
+use crate::lb::maps::{Maps, addr_key, assoc, assoc_addrs, path, policy_key, tag_key, tuple};
 
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,13 +51,10 @@ pub(super) struct Directory {
 
 impl Directory {
     pub(super) fn read(maps: &Maps) -> Result<Self> {
-        let services = maps.service_names.entries()?.into_iter();
-        let backends = maps.backends.entries()?.into_iter();
+        let services = maps.names()?.into_iter();
         Ok(Self {
-            services: services.map(|(id, name)| (name.text(), id)).collect(),
-            backends: backends
-                .map(|(id, backend)| ((backend.service, endpoint_addr(&backend.addr)), id))
-                .collect(),
+            services: services.map(|(id, name)| (name, id)).collect(),
+            backends: maps.backend_numbers()?,
         })
     }
 
@@ -93,42 +88,63 @@ fn tag_key_of(tag: u32, original: &tuple) -> tag_key {
 
 /// The association as it is to be: what packets have changed here stays, as far as it goes with
 /// the record.
-fn updated(known: Option<&assoc>, record: &Record, now: u64) -> assoc {
+fn updated(known: Option<&assoc>, opener: NodeId, record: &Record, now: u64) -> assoc {
     let fresh = assoc {
         original: (&record.original).into(),
         translated: (&record.translated).into(),
         created: now,
-        adopted: 1,
+        opener: opener.get(),
         ..Default::default()
     };
     let mut assoc = known.copied().unwrap_or(fresh);
-    let tags = record.tags.map(u32::to_be);
-    if assoc.tags.tag != tags {
-        assoc.tags.tag = tags;
-        assoc.pending = Default::default();
-    }
+    set_tags(&mut assoc, record.tags);
     assoc.state = record.state as u32;
     assoc
 }
 
+fn set_tags(assoc: &mut assoc, tags: [u32; 2]) {
+    let tags = tags.map(u32::to_be);
+    if assoc.tags.tag != tags {
+        assoc.tags.tag = tags;
+        assoc.pending = Default::default();
+    }
+}
+
 impl Maps {
-    /// Lets packets of another node's association pass here: adopts it, or updates it if it is
-    /// adopted already.
+    /// Lets packets of the association that `opener` has opened pass here: adopts it, or updates
+    /// it if it is adopted already.
     ///
     /// # Errors
-    /// If a map cannot be written, for lack of room: nothing of the association is left then.
-    pub fn adopt(&self, record: &Record) -> Result<Adoption> {
-        self.adopt_by(record, &Directory::read(self)?)
+    /// If a map cannot be written, for lack of room: nothing is left then of an association that
+    /// was not adopted before.
+    pub fn adopt(&self, opener: NodeId, record: &Record) -> Result<Adoption> {
+        self.adopt_by(opener, record, None, &Directory::read(self)?)
     }
 
-    pub(super) fn adopt_by(&self, record: &Record, directory: &Directory) -> Result<Adoption> {
+    /// As [`Self::adopt`], of an association of which these tags were told before.
+    pub(super) fn adopt_by(
+        &self,
+        opener: NodeId,
+        record: &Record,
+        told: Option<[u32; 2]>,
+        directory: &Directory,
+    ) -> Result<Adoption> {
         // Judge after that: what is judged by older policies must not pass for the newer.
         let generation = self.settings()?.generation;
         let known = self.assoc(record.id)?;
-        if let Some(refusal) = self.refusal(record, known.as_ref())? {
+        if let Some(refusal) = self.refusal(opener, record, known.as_ref())? {
             return Ok(Adoption::Refused(refusal));
         }
-        let mut assoc = updated(known.as_ref(), record, expiry(0)?);
+        let record = &match known {
+            // Tags of a restart that only this node has seen yet are newer.
+            Some(known) if told == Some(record.tags) => Record {
+                tags: known.tags.tag.map(u32::from_be),
+                indexed: u32::from_be(known.indexed),
+                ..record.clone()
+            },
+            _ => record.clone(),
+        };
+        let mut assoc = updated(known.as_ref(), opener, record, expiry(0)?);
         assoc.expires = assoc.expires.max(expiry(record.ttl_ms)?);
         assoc.generation = generation;
         if known.is_none() {
@@ -139,6 +155,8 @@ impl Maps {
         }
         match self.write(record, assoc, known.as_ref()) {
             Ok(()) => Ok(Adoption::Done),
+            // An older state of it is better than none: it is told again.
+            Err(error) if known.is_some() => Err(error),
             Err(error) => {
                 self.release(record.id)?;
                 Err(error)
@@ -150,10 +168,19 @@ impl Maps {
         self.assocs.get_with(&id, MapFlags::LOCK)
     }
 
-    fn refusal(&self, record: &Record, known: Option<&assoc>) -> Result<Option<Refusal>> {
+    fn refusal(
+        &self,
+        opener: NodeId,
+        record: &Record,
+        known: Option<&assoc>,
+    ) -> Result<Option<Refusal>> {
         let Tuple { source, dest } = record.original;
-        if known.is_some_and(|known| known.adopted == 0) {
-            return Ok(Some(Refusal::Own(source, dest)));
+        let taken = |by: u32| match by {
+            0 => Refusal::Own(source, dest),
+            _ => Refusal::Taken(source, dest),
+        };
+        if let Some(known) = known.filter(|known| known.opener != opener.get()) {
+            return Ok(Some(taken(known.opener)));
         }
         let original = tuple::from(&record.original);
         if let Some(path) = self.paths.get(&original)?
@@ -161,11 +188,7 @@ impl Maps {
             && let Some(other) = self.assoc(path.assoc)?
             && Tuple::from(&other.original) == record.original
         {
-            let refusal = match other.adopted {
-                0 => Refusal::Own(source, dest),
-                _ => Refusal::Taken(source, dest),
-            };
-            return Ok(Some(refusal));
+            return Ok(Some(taken(other.opener)));
         }
         let backend = record.translated.dest;
         let allowed = self.policy_allows(source.ip(), backend.ip(), backend.port())?;
@@ -308,26 +331,53 @@ impl Maps {
     }
 
     /// Lets an association last at least so long from now on. Returns whether it is there, and
-    /// adopted or not as is said.
-    pub(super) fn renew(&self, id: u64, ttl_ms: u64, adopted: bool) -> Result<bool> {
-        let Some(mut assoc) = self.assoc(id)?.filter(|a| (a.adopted != 0) == adopted) else {
+    /// this node's (`None`) or another's, as is said.
+    pub(super) fn renew(&self, id: u64, ttl_ms: u64, opener: Option<NodeId>) -> Result<bool> {
+        let opener = opener.map_or(0, NodeId::get);
+        let Some(mut assoc) = self.assoc(id)?.filter(|a| a.opener == opener) else {
             return Ok(false);
         };
         let expires = expiry(ttl_ms)?;
-        if expires > assoc.expires {
-            assoc.expires = expires;
-            let flags = MapFlags::EXIST | MapFlags::LOCK;
-            match self.assocs.insert_with(&id, &assoc, flags) {
-                // It has just ended.
-                Err(Error::Bpf { source, .. })
-                    if source.kind() == libbpf_rs::ErrorKind::NotFound =>
-                {
-                    return Ok(false);
-                }
-                result => result?,
-            }
+        if expires <= assoc.expires {
+            return Ok(true);
         }
-        Ok(true)
+        assoc.expires = expires;
+        self.replace(id, &assoc)
+    }
+
+    /// Takes the tags of a restart that another node has carried, unless this node has others by
+    /// now than those that it began with. Returns whether it has taken them.
+    pub(super) fn restart(&self, id: u64, from: [u32; 2], to: [u32; 2]) -> Result<bool> {
+        let known = self.assoc(id)?.filter(|assoc| {
+            assoc.opener == 0 && assoc.tags.tag == from.map(u32::to_be) && !to.contains(&0)
+        });
+        let Some(known) = known else {
+            return Ok(false);
+        };
+        let mut assoc = known;
+        set_tags(&mut assoc, to);
+        let key = tag_key_of(assoc.tags.tag[usize::from(DIR_ORIGINAL)], &assoc.original);
+        if !self.tag_is_free(&key, id)? {
+            assoc.indexed = 0;
+        } else {
+            assoc.indexed = key.tag;
+            self.by_tag.insert(&key, &id)?;
+        }
+        if known.indexed != 0 && known.indexed != assoc.indexed {
+            self.delete_tag(&tag_key_of(known.indexed, &known.original), id)?;
+        }
+        self.replace(id, &assoc)
+    }
+
+    /// Returns whether it is still there.
+    fn replace(&self, id: u64, assoc: &assoc) -> Result<bool> {
+        let flags = MapFlags::EXIST | MapFlags::LOCK;
+        match self.assocs.insert_with(&id, assoc, flags) {
+            Err(Error::Bpf { source, .. }) if source.kind() == libbpf_rs::ErrorKind::NotFound => {
+                Ok(false)
+            }
+            result => result.map(|()| true),
+        }
     }
 
     /// Removes an adopted association with all that leads to it. Returns whether there was one.
@@ -335,7 +385,7 @@ impl Maps {
     /// # Errors
     /// If a map cannot be written.
     pub fn release(&self, id: u64) -> Result<bool> {
-        let Some(assoc) = self.assoc(id)?.filter(|assoc| assoc.adopted != 0) else {
+        let Some(assoc) = self.assoc(id)?.filter(|assoc| assoc.opener != 0) else {
             return Ok(false);
         };
         let shape = self.shape(id, &assoc)?;
@@ -356,9 +406,22 @@ impl Maps {
     /// If a map cannot be written.
     pub fn release_expired(&self) -> Result<usize> {
         let now = nanos(now()?);
+        self.release_those(|_, assoc| assoc.expires < now)
+    }
+
+    /// Releases what is adopted of `opener` but for these. Returns how many.
+    pub(super) fn release_others(
+        &self,
+        opener: NodeId,
+        keep: impl Fn(u64) -> bool,
+    ) -> Result<usize> {
+        self.release_those(|id, assoc| assoc.opener == opener.get() && !keep(id))
+    }
+
+    fn release_those(&self, are: impl Fn(u64, &assoc) -> bool) -> Result<usize> {
         let mut released = 0;
         for (id, assoc) in self.assocs.entries()? {
-            if assoc.adopted != 0 && assoc.expires < now {
+            if assoc.opener != 0 && are(id, &assoc) {
                 released += usize::from(self.release(id)?);
             }
         }
@@ -369,14 +432,15 @@ impl Maps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lb::conntrack::{DIR_ORIGINAL, State};
+    use crate::lb::conntrack::State;
     use crate::lb::share::record::tests::record;
 
     #[test]
     fn an_update_keeps_what_packets_have_changed() {
         let record = record();
-        let fresh = updated(None, &record, 7);
-        assert_eq!((fresh.created, fresh.adopted), (7, 1));
+        let opener = NodeId::MIN;
+        let fresh = updated(None, opener, &record, 7);
+        assert_eq!((fresh.created, fresh.opener), (7, 1));
         assert_eq!(fresh.tags.tag.map(u32::from_be), record.tags);
         assert_eq!(State::of(fresh.state), record.state);
         let known = assoc {
@@ -385,12 +449,12 @@ mod tests {
             pending: fresh.tags,
             ..fresh
         };
-        let same = updated(Some(&known), &record, 9);
+        let same = updated(Some(&known), opener, &record, 9);
         assert_eq!((same.created, same.packets), (7, [3, 4]));
         assert_eq!(same.pending.tag, known.pending.tag);
         let mut restarted = record;
         restarted.tags = [8, 9];
-        let updated = updated(Some(&known), &restarted, 9);
+        let updated = updated(Some(&known), opener, &restarted, 9);
         assert_eq!(updated.pending.tag, [0, 0]);
         assert_eq!((updated.created, updated.packets), (7, [3, 4]));
     }

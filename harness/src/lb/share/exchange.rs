@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use socket2::{SockRef, TcpKeepalive};
 
 use super::adopt::{Adoption, Directory};
 use super::protocol::{Line, Lines, Message, VERSION};
-use super::record::{Carried, Record, Snapshot};
+use super::record::{Carried, NodeId, Record, Snapshot};
 use crate::error::{Doing, Error, Result};
 use crate::lb::Maps;
 
@@ -75,11 +75,21 @@ impl fmt::Display for Notice {
     }
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// When what lasts so long is said again.
+fn renewal(ttl_ms: u64) -> Duration {
+    RENEWAL.min(Duration::from_millis(ttl_ms / 2))
+}
+
 /// What a peer has been told, and when.
 #[derive(Default)]
 struct Told {
     records: HashMap<u64, (Record, Instant)>,
-    carried: HashMap<u64, ([u64; 2], Instant)>,
+    /// Those that packets came of were told at the time.
+    carried: HashMap<u64, (Carried, Option<Instant>)>,
 }
 
 impl Told {
@@ -95,7 +105,8 @@ impl Told {
         });
         for (id, record) in &snapshot.records {
             let told = self.records.get(id);
-            if told.is_none_or(|(old, at)| now >= *at + RENEWAL || !old.is_same(record)) {
+            if told.is_none_or(|(old, at)| now >= *at + renewal(old.ttl_ms) || !old.is_same(record))
+            {
                 self.records.insert(*id, (record.clone(), now));
                 news.push(Message::Set(Box::new(record.clone())));
             }
@@ -107,15 +118,22 @@ impl Told {
     fn add_carried(&mut self, snapshot: &Snapshot, now: Instant, news: &mut Vec<Message>) {
         self.carried
             .retain(|id, _| snapshot.carried.contains_key(id));
-        for (id, Carried { packets, ttl_ms }) in &snapshot.carried {
+        for (&id, carried) in &snapshot.carried {
             // None has come yet of one that is new.
-            let (old, due) = match self.carried.get(id) {
-                Some((old, at)) => (*old, now >= *at + RENEWAL),
-                None => ([0; 2], true),
+            let fresh = Carried {
+                packets: [0; 2],
+                tags: carried.told,
+                ..*carried
             };
-            if due && old != *packets {
-                self.carried.insert(*id, (*packets, now));
-                let (id, ttl_ms) = (*id, *ttl_ms);
+            let (old, at) = self.carried.entry(id).or_insert((fresh, None));
+            let (from, to, ttl_ms) = (carried.told, carried.tags, carried.ttl_ms);
+            if from != to && old.tags != to {
+                news.push(Message::Restarted { id, from, to });
+            }
+            old.tags = to;
+            let due = at.is_none_or(|at| now >= at + renewal(old.ttl_ms));
+            if due && old.packets != carried.packets {
+                (*old, *at) = (*carried, Some(now));
                 news.push(Message::Carried { id, ttl_ms });
             }
         }
@@ -125,7 +143,9 @@ impl Told {
 /// The associations of a peer, as it tells them.
 struct Learned<'a> {
     maps: &'a Maps,
+    told: &'a Mutex<HashMap<u64, [u32; 2]>>,
     peer: SocketAddr,
+    node: NodeId,
     notice: &'a (dyn Fn(Notice) + Sync),
     directory: Directory,
     directory_read: Instant,
@@ -136,10 +156,13 @@ struct Learned<'a> {
 }
 
 impl<'a> Learned<'a> {
-    fn new(exchange: &'a Exchange<'_>, peer: SocketAddr) -> Result<Self> {
+    fn new(running: &'a Running<'_>, peer: SocketAddr, node: NodeId) -> Result<Self> {
+        let exchange = running.exchange;
         Ok(Self {
             maps: exchange.maps,
+            told: &running.told,
             peer,
+            node,
             notice: exchange.notice,
             directory: Directory::read(exchange.maps)?,
             directory_read: Instant::now(),
@@ -158,8 +181,15 @@ impl<'a> Learned<'a> {
                 self.adopted.remove(&id);
                 self.maps.release(id)?;
             }
+            Message::All => {
+                let told = |id| self.adopted.contains_key(&id);
+                self.maps.release_others(self.node, told)?;
+            }
             Message::Carried { id, ttl_ms } => {
-                self.maps.renew(id, ttl_ms, false)?;
+                self.maps.renew(id, ttl_ms, None)?;
+            }
+            Message::Restarted { id, from, to } => {
+                self.maps.restart(id, from, to)?;
             }
         }
         Ok(())
@@ -169,7 +199,7 @@ impl<'a> Learned<'a> {
         let known = self.adopted.get(&record.id);
         // What packets have changed here may be newer than a record that only is said again.
         if known.is_some_and(|known| known.is_same(&record))
-            && self.maps.renew(record.id, record.ttl_ms, true)?
+            && self.maps.renew(record.id, record.ttl_ms, Some(self.node))?
         {
             return Ok(());
         }
@@ -177,12 +207,18 @@ impl<'a> Learned<'a> {
             self.directory = Directory::read(self.maps)?;
             self.directory_read = Instant::now();
         }
-        match self.maps.adopt_by(&record, &self.directory) {
+        let told = locked(self.told).get(&record.id).copied();
+        let adopted = (self.maps).adopt_by(self.node, &record, told, &self.directory);
+        match adopted {
             Ok(Adoption::Done) => {
                 self.skipped.remove(&record.id);
+                locked(self.told).insert(record.id, record.tags);
                 self.adopted.insert(record.id, record);
             }
-            Ok(Adoption::Refused(refusal)) => self.skip(&record, refusal.to_string()),
+            Ok(Adoption::Refused(refusal)) => {
+                self.adopted.remove(&record.id);
+                self.skip(&record, refusal.to_string());
+            }
             // There is no room: others may find some, and this one later.
             Err(error) => self.skip(&record, error.to_string()),
         }
@@ -190,7 +226,6 @@ impl<'a> Learned<'a> {
     }
 
     fn skip(&mut self, record: &Record, reason: String) {
-        self.adopted.remove(&record.id);
         if self.skipped.get(&record.id) == Some(&reason) {
             return;
         }
@@ -240,10 +275,11 @@ impl fmt::Debug for Exchange<'_> {
 /// What the threads of an exchange share.
 struct Running<'a> {
     exchange: &'a Exchange<'a>,
-    /// Of this process.
-    node: u64,
+    node: NodeId,
     /// What is to be told, as it was last read.
     snapshot: Mutex<Arc<Snapshot>>,
+    /// The tags of what is adopted, as others told them last.
+    told: Mutex<HashMap<u64, [u32; 2]>>,
 }
 
 impl<'a> Exchange<'a> {
@@ -258,9 +294,11 @@ impl<'a> Exchange<'a> {
         let mut names = HashMap::new();
         let running = Running {
             exchange: self,
-            node: rand::random(),
-            snapshot: Mutex::new(Arc::new(Snapshot::read(self.maps, &mut names)?)),
+            node: self.maps.node()?,
+            snapshot: Mutex::default(),
+            told: Mutex::default(),
         };
+        running.look(&mut names)?;
         let running = &running;
         thread::scope(|scope| {
             for peer in &self.peers {
@@ -306,8 +344,7 @@ impl Running<'_> {
         let mut released = Instant::now();
         while !self.exchange.is_over() {
             thread::sleep(POLL);
-            let snapshot = Arc::new(Snapshot::read(maps, names)?);
-            *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+            self.look(names)?;
             if released.elapsed() >= SECOND {
                 maps.release_expired()?;
                 released = Instant::now();
@@ -316,9 +353,19 @@ impl Running<'_> {
         Ok(())
     }
 
+    /// Reads the maps.
+    fn look(&self, names: &mut HashMap<u32, String>) -> Result<()> {
+        // What was told before: what the maps had then is no news, and what they have now is.
+        let told = locked(&self.told).clone();
+        let snapshot = Snapshot::read(self.exchange.maps, names, &told)?;
+        let is_over = |id: &u64| told.contains_key(id) && !snapshot.carried.contains_key(id);
+        locked(&self.told).retain(|id, _| !is_over(id));
+        *locked(&self.snapshot) = Arc::new(snapshot);
+        Ok(())
+    }
+
     fn snapshot(&self) -> Arc<Snapshot> {
-        let current = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&current)
+        Arc::clone(&locked(&self.snapshot))
     }
 
     fn hello(&self) -> Message {
@@ -328,8 +375,8 @@ impl Running<'_> {
         }
     }
 
-    /// Waits for the peer's first line.
-    fn greet(&self, lines: &mut Lines<&TcpStream>) -> Result<()> {
+    /// Waits for the peer's first line. Returns who it is.
+    fn greet(&self, lines: &mut Lines<&TcpStream>) -> Result<NodeId> {
         let protocol = |problem: String| Err(Error::Protocol(problem));
         let start = Instant::now();
         while start.elapsed() < PATIENCE && !self.exchange.is_over() {
@@ -346,7 +393,7 @@ impl Running<'_> {
                 Message::Hello { node, .. } if node == self.node => {
                     protocol("it is this node itself".into())
                 }
-                Message::Hello { .. } => Ok(()),
+                Message::Hello { node, .. } => Ok(node),
                 _ => protocol("it does not say hello first".into()),
             };
         }
@@ -379,8 +426,10 @@ impl Running<'_> {
         *connected = true;
         (self.exchange.notice)(Notice::Connected(peer));
         let mut told = Told::default();
+        let mut all = vec![Message::All];
         while !self.exchange.is_over() {
-            let news = told.news(&self.snapshot(), Instant::now());
+            let mut news = told.news(&self.snapshot(), Instant::now());
+            news.append(&mut all);
             send(&mut stream, &news)?;
             wait(&stream)?;
         }
@@ -415,9 +464,9 @@ impl Running<'_> {
         let mut lines = Lines::new(stream);
         let hello = self.hello().line()?;
         stream.write_all(&hello).doing(|| "say hello".into())?;
-        self.greet(&mut lines)?;
+        let node = self.greet(&mut lines)?;
         (self.exchange.notice)(Notice::Accepted(peer));
-        let mut learned = Learned::new(self.exchange, peer)?;
+        let mut learned = Learned::new(self, peer, node)?;
         while !self.exchange.is_over() {
             match lines.next()? {
                 Line::Text(line) => learned.take(Message::parse(&line)?)?,
@@ -451,12 +500,8 @@ mod tests {
     use super::*;
     use crate::lb::share::record::tests::record;
 
-    fn snapshot(records: &[Record], carried: &[(u64, u64)]) -> Snapshot {
-        let carried = carried.iter().map(|(id, packets)| {
-            let packets = [*packets, 0];
-            let ttl_ms = 1000;
-            (*id, Carried { packets, ttl_ms })
-        });
+    fn snapshot(records: &[Record], carried: &[(u64, Carried)]) -> Snapshot {
+        let carried = carried.iter().copied();
         Snapshot {
             records: records.iter().map(|r| (r.id, r.clone())).collect(),
             carried: carried.collect(),
@@ -496,20 +541,50 @@ mod tests {
 
     #[test]
     fn packets_of_adopted_associations_are_told_of_now_and_then() {
-        let carried = [Message::Carried {
-            id: 1,
-            ttl_ms: 1000,
-        }];
+        let ttl_ms = 60_000;
+        let carried = [Message::Carried { id: 1, ttl_ms }];
         let mut told = Told::default();
         let start = Instant::now();
-        let mut news = |seconds, packets| {
+        let mut news = |seconds, packets, tags| {
             let now = start + Duration::from_secs(seconds);
-            told.news(&snapshot(&[], &[(1, packets)]), now)
+            let carried = Carried {
+                packets: [packets, 0],
+                tags,
+                told: [2, 3],
+                ttl_ms,
+            };
+            told.news(&snapshot(&[], &[(1, carried)]), now)
         };
-        assert_eq!(news(0, 0), []);
-        assert_eq!(news(1, 1), carried);
-        assert_eq!(news(5, 2), []);
-        assert_eq!(news(11, 2), carried);
-        assert_eq!(news(30, 2), []);
+        assert_eq!(news(0, 0, [2, 3]), []);
+        assert_eq!(news(1, 1, [2, 3]), carried);
+        assert_eq!(news(5, 2, [2, 3]), []);
+        assert_eq!(news(11, 2, [2, 3]), carried);
+        assert_eq!(news(30, 2, [2, 3]), []);
+        let restarted = Message::Restarted {
+            id: 1,
+            from: [2, 3],
+            to: [4, 5],
+        };
+        assert_eq!(news(31, 2, [4, 5]), [restarted]);
+        assert_eq!(news(32, 2, [4, 5]), []);
+    }
+
+    #[test]
+    fn what_lasts_short_is_said_again_sooner() {
+        let short = Record {
+            ttl_ms: 3000,
+            ..record()
+        };
+        let snapshot = snapshot(std::slice::from_ref(&short), &[]);
+        let mut told = Told::default();
+        let start = Instant::now();
+        let mut nr_said = |ms| {
+            told.news(&snapshot, start + Duration::from_millis(ms))
+                .len()
+        };
+        assert_eq!(
+            [0, 1499, 1500, 2999, 3000].map(&mut nr_said),
+            [1, 0, 1, 0, 1]
+        );
     }
 }

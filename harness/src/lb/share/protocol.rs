@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read};
 
 use serde::{Deserialize, Serialize};
 
-use super::record::Record;
+use super::record::{NodeId, Record};
 use crate::error::{Doing, Error, Result};
 
 /// To be raised with each change of what the messages mean.
@@ -19,14 +19,24 @@ pub(super) const MAX_LINE: usize = 64 << 10;
 #[serde(rename_all = "snake_case")]
 pub(super) enum Message {
     /// The first one, of either side.
-    Hello { version: u32, node: u64 },
+    Hello { version: u32, node: NodeId },
     /// An association of the sender, as it is now.
     Set(Box<Record>),
     /// It has ended.
     End(u64),
+    /// All that the sender has were told on this connection: what the receiver has adopted else
+    /// has ended in between.
+    All,
     /// Packets of an association that the sender has adopted come to it: it is not to end for lack
     /// of packets at the node that opened it.
     Carried { id: u64, ttl_ms: u64 },
+    /// An association that the sender has adopted has been restarted through it, and has other
+    /// tags than it was told.
+    Restarted {
+        id: u64,
+        from: [u32; 2],
+        to: [u32; 2],
+    },
 }
 
 impl Message {
@@ -119,11 +129,17 @@ mod tests {
         for message in [
             Message::Hello {
                 version: 1,
-                node: u64::MAX,
+                node: NodeId::MAX,
             },
             Message::Set(Box::new(record())),
             Message::Set(Box::new(single)),
             Message::End(u64::MAX),
+            Message::All,
+            Message::Restarted {
+                id: 1,
+                from: [2, 3],
+                to: [4, u32::MAX],
+            },
             Message::Carried {
                 id: 1,
                 ttl_ms: 1000,
@@ -140,12 +156,12 @@ mod tests {
     fn a_line_is_what_the_manual_says() {
         let hello = Message::Hello {
             version: 1,
-            node: 7,
+            node: NodeId::MIN,
         };
         let text = |message: Message| String::from_utf8(message.line().expect("JSON"));
         assert_eq!(
             text(hello),
-            Ok("{\"hello\":{\"version\":1,\"node\":7}}\n".into())
+            Ok("{\"hello\":{\"version\":1,\"node\":1}}\n".into())
         );
         assert_eq!(text(Message::End(9)), Ok("{\"end\":9}\n".into()));
     }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use libbpf_rs::MapFlags;
@@ -12,6 +13,9 @@ use crate::error::{Error, Result};
 use crate::lb::conntrack::{State, Tuple, now};
 use crate::lb::maps::{MAX_ADDRS, Maps, addr_key, addr_list, assoc, assoc_addrs, ip_addr};
 use crate::map_bytes::addr;
+
+/// A node, as the others know it: a random number that its maps keep.
+pub type NodeId = NonZeroU32;
 
 /// The addresses of an association, as `struct assoc_addrs` of `bpf/lb_types.h` has them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,6 +183,9 @@ fn is_known(assoc: &assoc) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Carried {
     pub(super) packets: [u64; 2],
+    pub(super) tags: [u32; 2],
+    /// The tags that the node told that opened it.
+    pub(super) told: [u32; 2],
     pub(super) ttl_ms: u64,
 }
 
@@ -191,22 +198,30 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     /// Reads the maps. `names` are those of services, and stay: a service that is removed has
-    /// associations yet.
-    pub(super) fn read(maps: &Maps, names: &mut HashMap<u32, String>) -> Result<Self> {
-        let listed = maps.service_names.entries()?.into_iter();
-        names.extend(listed.map(|(id, name)| (id, name.text())));
+    /// associations yet. `told` are the tags that others have told.
+    pub(super) fn read(
+        maps: &Maps,
+        names: &mut HashMap<u32, String>,
+        told: &HashMap<u64, [u32; 2]>,
+    ) -> Result<Self> {
+        names.extend(maps.names()?);
         let now = now()?;
         let mut snapshot = Self::default();
-        for (id, assoc) in maps.assocs.entries_with(MapFlags::LOCK)? {
-            if assoc.adopted != 0 {
+        let assocs = maps.assocs.entries_with(MapFlags::LOCK)?;
+        // Behind them: who is found there has its addresses.
+        let multihomed: HashMap<_, _> = maps.multihomed.entries()?.into_iter().collect();
+        for (id, assoc) in assocs {
+            if assoc.opener != 0 {
+                let tags = assoc.tags.tag.map(u32::from_be);
                 let carried = Carried {
                     packets: assoc.packets,
+                    tags,
+                    told: told.get(&id).copied().unwrap_or(tags),
                     ttl_ms: ttl_ms(&assoc, now),
                 };
                 snapshot.carried.insert(id, carried);
             } else if let Some(name) = names.get(&assoc.service).filter(|_| is_known(&assoc)) {
-                let addrs = maps.multihomed.get(&id)?;
-                let addrs = addrs.as_ref().map(Addrs::from);
+                let addrs = multihomed.get(&id).map(Addrs::from);
                 let record = Record::new(id, &assoc, name.clone(), addrs, now);
                 snapshot.records.insert(id, record);
             }
@@ -216,12 +231,21 @@ impl Snapshot {
 }
 
 impl Maps {
+    /// This node, as it says who it is.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn node(&self) -> Result<NodeId> {
+        let node = NodeId::new(self.settings()?.node);
+        node.ok_or_else(|| Error::Protocol("this node has no number: attach sctp-lb anew".into()))
+    }
+
     /// The associations with services that this node has opened, and whose tags both sides know.
     ///
     /// # Errors
     /// If a map cannot be read.
     pub fn own_associations(&self) -> Result<Vec<Record>> {
-        let snapshot = Snapshot::read(self, &mut HashMap::new())?;
+        let snapshot = Snapshot::read(self, &mut HashMap::new(), &HashMap::new())?;
         Ok(snapshot.records.into_values().collect())
     }
 }
