@@ -316,6 +316,11 @@ fn random_packets_break_no_rule(
     eprintln!(
         "{hook:?} {update:?}: {nr} packets in {took:.1?}, seeds {first} to {seed}: {tally:?}"
     );
+    let full = tally.get(FULL).copied().unwrap_or_default();
+    assert!(
+        full * 10 <= u64::from(range.runs.get()),
+        "{full} cases ended early"
+    );
     for what in USUAL {
         assert!(
             wanted.is_some() || tally.contains_key(what),
