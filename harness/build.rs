@@ -61,10 +61,26 @@ fn sources(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(sources)
 }
 
+/// The shift for this machine, which only `cargo bench` links.
+fn build_shift(bpf: &Path, out: &Path) -> Result<()> {
+    let source = "benches/shift.c";
+    println!("cargo:rerun-if-changed={source}");
+    cc::Build::new()
+        .file(source)
+        .include(bpf)
+        .cargo_metadata(false)
+        .try_compile("bench_shift")
+        .with_context(|| format!("no C compiler built {source}: run scripts/setup build"))?;
+    let library = out.join("libbench_shift.a");
+    println!("cargo:rustc-link-arg-benches={}", library.display());
+    Ok(())
+}
+
 fn main() -> Result<()> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let bpf = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../bpf");
     println!("cargo:rerun-if-changed={}", bpf.display());
+    build_shift(&bpf, &out)?;
     let clang = find_clang()?;
     let args: Vec<OsString> = ["-Wall", "-Werror", "-mcpu=v3"]
         .into_iter()
