@@ -31,4 +31,10 @@ static __always_inline bool is_mapped_ipv4(const struct ip_addr *addr)
 	return !addr->word[0] && !addr->word[1] && addr->word[2] == bpf_htonl(0xffff);
 }
 
+static __always_inline bool same_addr(const struct ip_addr *a, const struct ip_addr *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] &&
+	       a->word[2] == b->word[2] && a->word[3] == b->word[3];
+}
+
 #endif /* __ADDR_H */

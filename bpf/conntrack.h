@@ -226,7 +226,6 @@ static __noinline long open_assoc(ctx_t *ctx, struct opening *opening)
 static __noinline bool follow_assoc(ctx_t *ctx, struct assoc *assoc, struct packet *pkt,
 				    struct chunks *chunks, __u32 dir)
 {
-	__u64 now = bpf_ktime_get_coarse_ns();
 	__u32 before, after;
 	bool ours;
 
@@ -234,11 +233,11 @@ static __noinline bool follow_assoc(ctx_t *ctx, struct assoc *assoc, struct pack
 		return false;
 	bpf_spin_lock(&assoc->lock);
 	before = assoc->state;
-	ours = assoc_follow(assoc, chunks, dir, pkt->sctp.vtag, now);
+	ours = assoc_follow(assoc, chunks, dir, pkt->sctp.vtag, pkt->now);
 	after = assoc->state;
 	if (ours) {
 		assoc->packets[dir_index(dir)]++;
-		assoc->expires = now + timeout_of(after);
+		assoc->expires = pkt->now + timeout_of(after);
 	}
 	bpf_spin_unlock(&assoc->lock);
 

@@ -3,10 +3,17 @@
 #ifndef __CSUM_H
 #define __CSUM_H
 
-/* Add the change of some words, at even offsets, to a sum. @len is a multiple of four. */
+/* Add the change of some words, at even offsets, to a sum. @len is a constant, a multiple of four. */
 static __always_inline __u32 csum_change(__u32 sum, const void *from, const void *to, __u32 len)
 {
-	return bpf_csum_diff((__be32 *)from, len, (__be32 *)to, len, sum);
+	const __be32 *from_word = from, *to_word = to;
+	__u64 wide = sum;
+	__u32 i;
+
+	for (i = 0; i < len / sizeof(__be32); i++)
+		wide += (__u64)(__u32)~from_word[i] + to_word[i];
+	wide = (wide & 0xffffffff) + (wide >> 32);
+	return wide + (wide >> 32);
 }
 
 static __always_inline __u16 csum_fold(__u32 sum)
@@ -16,6 +23,14 @@ static __always_inline __u16 csum_fold(__u32 sum)
 	return ~sum;
 }
 
+/* The checksum @check of a header that changes. */
+static __always_inline __u16 csum_replace(__u16 check, __u32 change)
+{
+	__u64 sum = (__u64)change + (__u16)~check;
+
+	return csum_fold((sum & 0xffffffff) + (sum >> 32));
+}
+
 /*
  * Make the checksum at @offset good for a change of what it covers. The packet
  * as a whole then adds up to what it did: skb->csum stays right.
@@ -23,13 +38,10 @@ static __always_inline __u16 csum_fold(__u32 sum)
 static __always_inline int csum_apply(ctx_t *ctx, __u32 offset, __u32 change)
 {
 	__u16 check;
-	__u64 sum;
 
 	if (ctx_load(ctx, offset, &check, sizeof(check)))
 		return -1;
-	sum = (__u64)change + (__u16)~check;
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	check = csum_fold(sum);
+	check = csum_replace(check, change);
 	return ctx_store(ctx, offset, &check, sizeof(check));
 }
 

@@ -235,9 +235,10 @@ static __always_inline int follow_path(ctx_t *ctx, struct packet *pkt, struct tu
 	return chunks->asconf ? handle_asconf(ctx, pkt, path, chunks) : 0;
 }
 
-static __always_inline void note_packet(struct path *path, const struct chunks *chunks)
+static __always_inline void note_packet(struct path *path, const struct packet *pkt,
+					const struct chunks *chunks)
 {
-	path->seen = bpf_ktime_get_coarse_ns();
+	path->seen = pkt->now;
 	/* An INIT has no tag that would prove anything. */
 	if (!path->confirmed && !saw(chunks, CHUNK_INIT))
 		path->confirmed = 1;
@@ -277,11 +278,12 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct tuple 
 		return drop(ctx, pkt, reason);
 	if (!assoc_is_allowed(assoc))
 		return drop(ctx, pkt, STAT_DROP_POLICY);
+	pkt->now = bpf_ktime_get_coarse_ns();
 	if (!follow_assoc(ctx, assoc, pkt, &chunks, dir))
 		/* Where nobody has been yet, it may be another association's. */
 		return !path->confirmed && dir == DIR_ORIGINAL && assoc->service ?
 		       AGAIN : drop(ctx, pkt, STAT_DROP_TAG);
-	note_packet(found, &chunks);
+	note_packet(found, pkt, &chunks);
 	reason = follow_path(ctx, pkt, tuple, path, assoc, &chunks);
 	if (reason)
 		return drop(ctx, pkt, reason);

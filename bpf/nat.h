@@ -37,28 +37,21 @@ static __noinline int change_word(ctx_t *ctx, struct packet *pkt, __u32 offset, 
 	return update_csum(ctx, pkt, offset, from, to) ? STAT_DROP_CSUM_FAILED : 0;
 }
 
-static __always_inline int set_ports(ctx_t *ctx, struct packet *pkt, const struct tuple *to)
+static __noinline int translate_packet(ctx_t *ctx, struct packet *pkt, struct tuple *to)
 {
-	__be32 from_word = ports_word(pkt->sctp.source, pkt->sctp.dest);
-	__be32 to_word = ports_word(to->sport, to->dport);
-	int reason;
+	__be32 from_ports = ports_word(pkt->sctp.source, pkt->sctp.dest);
+	__be32 to_ports = ports_word(to->sport, to->dport);
 
-	if (from_word == to_word) {
+	if (rewrite_packet(ctx, pkt, &to->saddr, &to->daddr, to_ports))
+		return drop(ctx, pkt, STAT_DROP_REWRITE_FAILED);
+	if (from_ports == to_ports) {
 		count(STAT_ADDRESS_ONLY);
 		return CTX_PASS;
 	}
 	count(csum_by_kfunc() ? STAT_CSUM_KFUNC : STAT_CSUM_BPF);
-	reason = change_word(ctx, pkt, pkt->l4_offset, from_word, to_word);
-	return reason ? drop(ctx, pkt, reason) : CTX_PASS;
-}
-
-static __noinline int translate_packet(ctx_t *ctx, struct packet *pkt, struct tuple *to)
-{
-	if (!same_addr(&pkt->saddr, &to->saddr) && rewrite_saddr(ctx, pkt, &to->saddr))
-		return drop(ctx, pkt, STAT_DROP_REWRITE_FAILED);
-	if (!same_addr(&pkt->daddr, &to->daddr) && rewrite_daddr(ctx, pkt, &to->daddr))
-		return drop(ctx, pkt, STAT_DROP_REWRITE_FAILED);
-	return set_ports(ctx, pkt, to);
+	if (update_csum(ctx, pkt, pkt->l4_offset, from_ports, to_ports))
+		return drop(ctx, pkt, STAT_DROP_CSUM_FAILED);
+	return CTX_PASS;
 }
 
 #endif /* __NAT_H */

@@ -48,6 +48,7 @@ struct packet {
 	__u32 ip_offset;
 	__u32 l4_offset;
 	__u32 l4_len;		/* by the IP header, without padding */
+	__u64 now;		/* when it came: not of the parser */
 	struct sctp_common_header sctp;
 	bool ipv6;
 };
@@ -68,7 +69,7 @@ static __always_inline int parse_ethernet(ctx_t *ctx, __be16 *proto, __u32 *offs
 	struct ethhdr eth;
 	int i;
 
-	if (ctx_load(ctx, 0, &eth, sizeof(eth)))
+	if (ctx_load_header(ctx, 0, &eth, sizeof(eth)))
 		return -1;
 	*proto = eth.h_proto;
 	*offset = sizeof(eth);
@@ -89,7 +90,7 @@ static __always_inline enum parse_result parse_ipv4(ctx_t *ctx, struct packet *p
 	__u32 header_len, len;
 	struct iphdr ip;
 
-	if (ctx_load(ctx, pkt->ip_offset, &ip, sizeof(ip)) || ip.version != 4 ||
+	if (ctx_load_header(ctx, pkt->ip_offset, &ip, sizeof(ip)) || ip.version != 4 ||
 	    (ip.protocol != IPPROTO_SCTP && ip.protocol != IPPROTO_ICMP))
 		return PARSE_OTHER;
 	map_ipv4(&pkt->saddr, ip.saddr);
@@ -160,7 +161,7 @@ static __always_inline enum parse_result parse_ipv6(ctx_t *ctx, struct packet *p
 	struct ipv6hdr ip;
 	__u32 end;
 
-	if (ctx_load(ctx, pkt->ip_offset, &ip, sizeof(ip)) || ip.version != 6)
+	if (ctx_load_header(ctx, pkt->ip_offset, &ip, sizeof(ip)) || ip.version != 6)
 		return PARSE_OTHER;
 	pkt->ipv6 = true;
 	__builtin_memcpy(&pkt->saddr, &ip.saddr, sizeof(pkt->saddr));
@@ -196,7 +197,7 @@ static __always_inline enum parse_result parse_packet(ctx_t *ctx, struct packet 
 		return result;
 
 	if (pkt->l4_len < sizeof(pkt->sctp) ||
-	    ctx_load(ctx, pkt->l4_offset, &pkt->sctp, sizeof(pkt->sctp)))
+	    ctx_load_header(ctx, pkt->l4_offset, &pkt->sctp, sizeof(pkt->sctp)))
 		return PARSE_TRUNCATED;
 	return PARSE_SCTP;
 }

@@ -24,22 +24,59 @@ static __always_inline int rewrite_ipv4_word(ctx_t *ctx, __u32 ip_offset, __u32 
 	       ctx_store(ctx, ip_offset + field, &to, sizeof(to));
 }
 
-static __always_inline int rewrite_saddr(ctx_t *ctx, struct packet *pkt, struct ip_addr *to)
+/* What a translation changes in an IPv4 header, and the ports, if no options lie between them. */
+struct ipv4_end {
+	__u16 check;
+	__be32 saddr;
+	__be32 daddr;
+	__be32 ports;
+} __attribute__((packed));
+
+static __always_inline int rewrite_ipv4(ctx_t *ctx, struct packet *pkt, __be32 saddr, __be32 daddr,
+					__be32 ports)
 {
-	if (!pkt->ipv6)
-		return rewrite_ipv4_word(ctx, pkt->ip_offset, offsetof(struct iphdr, saddr),
-					 pkt->saddr.word[3], to->word[3]);
-	return ctx_store_rcsum(ctx, pkt->ip_offset + offsetof(struct ipv6hdr, saddr),
-			       to, sizeof(*to));
+	__u32 offset = pkt->ip_offset + offsetof(struct iphdr, check);
+	__be32 from[2] = { pkt->saddr.word[3], pkt->daddr.word[3] };
+	__be32 to[2] = { saddr, daddr };
+	struct ipv4_end end;
+
+	if (ctx_load_header(ctx, offset, &end.check, sizeof(end.check)))
+		return -1;
+	end.check = csum_replace(end.check, csum_change(0, from, to, sizeof(to)));
+	end.saddr = saddr;
+	end.daddr = daddr;
+	end.ports = ports;
+	/* A call for all of it. */
+	if (pkt->l4_offset == pkt->ip_offset + sizeof(struct iphdr))
+		return ctx_store_header(ctx, offset, &end, sizeof(end));
+	return ctx_store_header(ctx, offset, &end, offsetof(struct ipv4_end, ports)) ?:
+	       ctx_store_header(ctx, pkt->l4_offset, &ports, sizeof(ports));
 }
 
-static __always_inline int rewrite_daddr(ctx_t *ctx, struct packet *pkt, struct ip_addr *to)
+static __always_inline int rewrite_ipv6(ctx_t *ctx, struct packet *pkt, const struct ip_addr *saddr,
+					const struct ip_addr *daddr, __be32 ports)
 {
-	if (!pkt->ipv6)
-		return rewrite_ipv4_word(ctx, pkt->ip_offset, offsetof(struct iphdr, daddr),
-					 pkt->daddr.word[3], to->word[3]);
-	return ctx_store_rcsum(ctx, pkt->ip_offset + offsetof(struct ipv6hdr, daddr),
-			       to, sizeof(*to));
+	__u32 offset = pkt->ip_offset;
+
+	if (!same_addr(&pkt->saddr, saddr) &&
+	    ctx_store_rcsum(ctx, offset + offsetof(struct ipv6hdr, saddr), saddr, sizeof(*saddr)))
+		return -1;
+	if (!same_addr(&pkt->daddr, daddr) &&
+	    ctx_store_rcsum(ctx, offset + offsetof(struct ipv6hdr, daddr), daddr, sizeof(*daddr)))
+		return -1;
+	if (ports == ports_word(pkt->sctp.source, pkt->sctp.dest))
+		return 0;
+	return ctx_store_header(ctx, pkt->l4_offset, &ports, sizeof(ports));
+}
+
+/* Other addresses and ports. The IP header is right afterwards, the SCTP checksum is not. */
+static __always_inline int rewrite_packet(ctx_t *ctx, struct packet *pkt,
+					  const struct ip_addr *saddr, const struct ip_addr *daddr,
+					  __be32 ports)
+{
+	if (pkt->ipv6)
+		return rewrite_ipv6(ctx, pkt, saddr, daddr, ports);
+	return rewrite_ipv4(ctx, pkt, saddr->word[3], daddr->word[3], ports);
 }
 
 /* The packet has become longer, or shorter, by this many bytes of SCTP. */

@@ -41,16 +41,14 @@ static __always_inline int update_csum(ctx_t *ctx, struct packet *pkt, __be32 fr
 	return sctp_csum_update_bpf(ctx, pkt->l4_offset, pkt->l4_len, from, to);
 }
 
-static __always_inline int set_ports(ctx_t *ctx, struct packet *pkt, __be16 source, __be16 dest)
+static __always_inline int rewrite(ctx_t *ctx, struct packet *pkt, const struct ip_addr *saddr,
+				   const struct ip_addr *daddr, __be32 ports)
 {
 	__be32 from = ports_word(pkt->sctp.source, pkt->sctp.dest);
-	__be32 to = ports_word(source, dest);
 
-	if (from == to)
-		return CTX_PASS;
-	if (ctx_store(ctx, pkt->l4_offset, &to, sizeof(to)))
+	if (rewrite_packet(ctx, pkt, saddr, daddr, ports))
 		return drop(STAT_DROP_REWRITE_FAILED);
-	if (update_csum(ctx, pkt, from, to))
+	if (from != ports && update_csum(ctx, pkt, from, ports))
 		return drop(STAT_DROP_CSUM_FAILED);
 	return CTX_PASS;
 }
@@ -58,19 +56,16 @@ static __always_inline int set_ports(ctx_t *ctx, struct packet *pkt, __be16 sour
 static __always_inline int translate_to_backend(ctx_t *ctx, struct packet *pkt,
 						struct endpoint *backend)
 {
-	if (rewrite_daddr(ctx, pkt, &backend->addr))
-		return drop(STAT_DROP_REWRITE_FAILED);
 	count(STAT_TO_BACKEND);
-	return set_ports(ctx, pkt, pkt->sctp.source, backend->port);
+	return rewrite(ctx, pkt, &pkt->saddr, &backend->addr,
+		       ports_word(pkt->sctp.source, backend->port));
 }
 
 static __always_inline int translate_to_client(ctx_t *ctx, struct packet *pkt,
 					       struct endpoint *vip)
 {
-	if (rewrite_saddr(ctx, pkt, &vip->addr))
-		return drop(STAT_DROP_REWRITE_FAILED);
 	count(STAT_TO_CLIENT);
-	return set_ports(ctx, pkt, vip->port, pkt->sctp.dest);
+	return rewrite(ctx, pkt, &vip->addr, &pkt->daddr, ports_word(vip->port, pkt->sctp.dest));
 }
 
 /* SCTP without its ports passes by, unless its addresses are ours to translate. */

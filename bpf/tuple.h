@@ -6,12 +6,6 @@
 #include "lb_types.h"
 #include "parse.h"
 
-static __always_inline bool same_addr(const struct ip_addr *a, const struct ip_addr *b)
-{
-	return a->word[0] == b->word[0] && a->word[1] == b->word[1] &&
-	       a->word[2] == b->word[2] && a->word[3] == b->word[3];
-}
-
 static __always_inline bool is_zero_addr(const struct ip_addr *addr)
 {
 	return !(addr->word[0] | addr->word[1] | addr->word[2] | addr->word[3]);

@@ -22,6 +22,7 @@ mod map_bytes;
 pub mod netns;
 pub mod packet;
 pub mod packet_ring;
+pub mod path_bench;
 pub mod pcap;
 pub mod planes;
 pub mod scenario;
@@ -30,5 +31,6 @@ mod skel;
 pub mod tcx;
 pub mod transfer;
 pub mod translator;
+pub mod wire;
 
 pub use error::{Error, Result};

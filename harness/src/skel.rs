@@ -17,7 +17,7 @@ macro_rules! skeletons {
 }
 
 skeletons!(
-    bench_tc, bench_xdp, csum_tc, csum_xdp, lb_tc, lb_xdp, translate
+    bench_tc, bench_xdp, csum_tc, csum_xdp, lb_tc, lb_xdp, translate, wire
 );
 
 /// The tc program as an object file, for its BTF.

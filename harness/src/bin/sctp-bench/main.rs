@@ -4,13 +4,16 @@
 mod plot;
 mod report;
 
+use std::mem::MaybeUninit;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bpf_sctp::bench::{LENGTHS, Way, measure, packet, works};
 use bpf_sctp::csum_prog::Hook;
 use bpf_sctp::feature::Feature;
+use bpf_sctp::path_bench::{self, Who};
 use clap::{Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +35,15 @@ enum Command {
         /// Measure all of it so many times.
         #[arg(long, default_value_t = 1)]
         rounds: u32,
+    },
+    /// Measure whole paths on this kernel, and print a line of JSON for each.
+    Paths {
+        /// Measure all of it so many times.
+        #[arg(long, default_value_t = 1)]
+        rounds: u32,
+        /// Only ways whose title contains this.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        only: String,
     },
     /// Make tables, and a plot, of what was measured.
     Report {
@@ -60,6 +72,13 @@ struct Line {
     /// By the kernel's clock: instructions of the guest under -icount.
     ns: u64,
 }
+
+/// The hook of a line about a whole path.
+const PATH: &str = "path";
+/// What is not the path: from the source of the packets to the node.
+const PATH_START: &str = "to the node";
+/// Lengths of SCTP packets on whole paths: a frame has no more than a page.
+const PATH_LENGTHS: [usize; 4] = [64, 256, 576, 1500];
 
 fn measure_all(repeat: u32, rounds: u32) -> Result<()> {
     // Interleaved, so that what disturbs a round disturbs all ways alike.
@@ -92,9 +111,40 @@ fn measure_all(repeat: u32, rounds: u32) -> Result<()> {
     Ok(())
 }
 
+fn print_path(way: String, len: usize, took: Duration) -> Result<()> {
+    let line = Line {
+        hook: PATH.into(),
+        way,
+        len,
+        ns: took.as_nanos() as u64,
+    };
+    println!("{}", serde_json::to_string(&line)?);
+    Ok(())
+}
+
+fn measure_paths(rounds: u32, only: &str) -> Result<()> {
+    let ways = path_bench::Way::all();
+    for way in ways.into_iter().filter(|way| way.title().contains(only)) {
+        let mut storage = MaybeUninit::uninit();
+        let mut path = path_bench::Path::new(way, &mut storage)
+            .with_context(|| format!("set up {}", way.title()))?;
+        for len in PATH_LENGTHS {
+            path.verify(len)?;
+            for _ in 0..rounds {
+                print_path(way.title(), len, path.measure(len)?)?;
+                if way.who == Who::Nobody {
+                    print_path(PATH_START.into(), len, path.measure_start(len)?)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 fn run(args: Args) -> Result<()> {
     match args.command {
         Command::Measure { repeat, rounds } => measure_all(repeat, rounds),
+        Command::Paths { rounds, only } => measure_paths(rounds, &only),
         Command::Report {
             instructions,
             again,

@@ -5,11 +5,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use bpf_sctp::bench::{LENGTHS, Way};
+use indexmap::{IndexMap, IndexSet};
+use tabled::Table;
 use tabled::builder::Builder;
 use tabled::settings::object::{Columns, Object, Rows};
 use tabled::settings::{Alignment, Style};
 
-use crate::{Line, plot};
+use crate::{Line, PATH, PATH_LENGTHS, PATH_START, plot};
 
 const HOOKS: [&str; 2] = ["tc", "XDP"];
 
@@ -46,6 +48,16 @@ fn with_separators(value: u64) -> String {
     text
 }
 
+/// Markdown, with numbers from this column on.
+fn style(builder: Builder, first_number: usize) -> Table {
+    let mut table = builder.build();
+    table.with(Style::markdown()).modify(
+        Columns::new(first_number..).intersect(Rows::new(..)),
+        Alignment::right(),
+    );
+    table
+}
+
 fn print_table(title: &str, cell: impl Fn(&str, Way, usize) -> Option<String>) {
     let mut builder = Builder::new();
     let mut head = vec!["hook".to_string(), "way".to_string()];
@@ -65,12 +77,7 @@ fn print_table(title: &str, cell: impl Fn(&str, Way, usize) -> Option<String>) {
             builder.push_record(row.into_iter().chain(cells));
         }
     }
-    let mut table = builder.build();
-    table.with(Style::markdown()).modify(
-        Columns::new(2..).intersect(Rows::new(..)),
-        Alignment::right(),
-    );
-    println!("{title}\n\n{table}\n");
+    println!("{title}\n\n{}\n", style(builder, 2));
 }
 
 fn ratio(values: &[u64], base: &[u64]) -> Option<String> {
@@ -87,32 +94,69 @@ fn ratio(values: &[u64], base: &[u64]) -> Option<String> {
     Some(format!("{median:.1} ({least:.1} to {most:.1})"))
 }
 
+type Case = (String, String, usize);
+
+fn case(line: &Line) -> Case {
+    (line.hook.clone(), line.way.clone(), line.len)
+}
+
+/// The least of each case, in the order of the file.
+fn least(lines: &[Line]) -> IndexMap<Case, u64> {
+    let mut least: IndexMap<Case, u64> = IndexMap::new();
+    for line in lines {
+        let value = least.entry(case(line)).or_insert(line.ns);
+        *value = line.ns.min(*value);
+    }
+    least
+}
+
 /// Says whether a second run came out the same.
 fn compare(one: &[Line], other: &[Line]) {
-    let (mut same, mut different) = (0, Vec::new());
-    for hook in HOOKS {
-        for way in Way::ALL {
-            for len in LENGTHS {
-                let (a, b) = (values(one, hook, way, len), values(other, hook, way, len));
-                match (a.first(), b.first()) {
-                    (a, b) if a == b => same += usize::from(a.is_some()),
-                    (a, b) => different.push(format!(
-                        "{hook}, {}, {len} bytes: {} and {}",
-                        way.title(),
-                        a.copied().map_or("-".into(), with_separators),
-                        b.copied().map_or("-".into(), with_separators),
-                    )),
-                }
-            }
+    let (one, other) = (least(one), least(other));
+    let mut different = Vec::new();
+    for (case, value) in &one {
+        let again = other.get(case);
+        if again != Some(value) {
+            let again = again.map_or("-".into(), |again| with_separators(*again));
+            let (hook, way, len) = case;
+            let value = with_separators(*value);
+            different.push(format!("{hook}, {way}, {len} bytes: {value} and {again}"));
         }
     }
     println!(
-        "Of two runs, {same} counts are the same, and {} are not.\n",
+        "Of two runs, {} counts are the same, and {} are not.\n",
+        one.len() - different.len(),
         different.len()
     );
     for line in different {
         println!("- {line}");
     }
+}
+
+/// What it takes to forward a packet, without what it takes to bring it to the node.
+fn print_paths(lines: &[Line]) {
+    let least = least(lines);
+    let of_path = |way: &str, len| least.get(&(PATH.into(), way.into(), len)).copied();
+    let ways: IndexSet<&str> = lines
+        .iter()
+        .filter(|line| line.hook == PATH && line.way != PATH_START)
+        .map(|line| line.way.as_str())
+        .collect();
+    let mut builder = Builder::new();
+    let head = PATH_LENGTHS.map(|len| with_separators(len as u64));
+    builder.push_record(["way".to_string()].into_iter().chain(head));
+    for way in ways {
+        let cells = PATH_LENGTHS.map(|len| {
+            let took = of_path(way, len)?.checked_sub(of_path(PATH_START, len)?)?;
+            Some(with_separators(took))
+        });
+        let cells = cells.into_iter().map(|cell| cell.unwrap_or("-".into()));
+        builder.push_record([way.to_string()].into_iter().chain(cells));
+    }
+    println!(
+        "Instructions of the guest to forward a packet, the least of several rounds, by bytes of the SCTP packet:\n\n{}\n",
+        style(builder, 1)
+    );
 }
 
 /// Prints the tables, and writes the plot.
@@ -137,6 +181,7 @@ pub fn report(
             ratio(&values(&native, hook, way, len), &base)
         },
     );
+    print_paths(&instructions);
     compare(&instructions, &read(again)?);
     if let Some(path) = plot_to {
         plot::draw(path, |way, len| {

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! What it costs to forward a packet of an association from the client's device to the backend's,
+//! by who translates it on the way.
+
+use std::fmt::Write as _;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::capture::Capture;
+use crate::chunk;
+use crate::csum_prog::{Hook, Update};
+use crate::error::{Error, Result};
+use crate::feature::Feature;
+use crate::lab::{BACKEND_DEV, CLIENT_DEV, Family, Lab, TRANSLATOR_DEVS};
+use crate::lb::Maps;
+use crate::lb::attachment::Pins;
+use crate::lb::datapath::Options;
+use crate::lb::model::{Backend, Desired, Frontend, Service, ServiceName};
+use crate::packet::{Spec, find};
+use crate::scenario::{BACKEND_PORT, VIP_PORT};
+use crate::wire::{MAX_FRAMES, Wire};
+
+/// Who translates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Nobody: the node only forwards.
+    Nobody,
+    /// `sctp-lb`, with this way to update a checksum.
+    Lb(Hook, Update),
+    /// nftables' DNAT.
+    Nftables,
+    /// IPVS, as NAT (masquerading).
+    Ipvs,
+}
+
+/// A way through the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// Who translates.
+    pub who: Who,
+    /// Whether the port is translated as well as the address.
+    pub port: bool,
+}
+
+impl Way {
+    /// All that this kernel has.
+    pub fn all() -> Vec<Way> {
+        let mut all = vec![Way {
+            who: Who::Nobody,
+            port: false,
+        }];
+        let mut add = |who, port| all.push(Way { who, port });
+        for hook in [Hook::Tc, Hook::Xdp] {
+            add(Who::Lb(hook, Update::Bpf), false);
+            if Feature::Kfunc.available() {
+                add(Who::Lb(hook, Update::Kfunc), true);
+            }
+            add(Who::Lb(hook, Update::Bpf), true);
+        }
+        for who in [Who::Nftables, Who::Ipvs] {
+            add(who, false);
+            add(who, true);
+        }
+        all
+    }
+
+    /// What a table calls it.
+    pub fn title(self) -> String {
+        let who = match self.who {
+            Who::Nobody => return "forwarding only".into(),
+            Who::Lb(Hook::Tc, _) => "sctp-lb in tc",
+            Who::Lb(Hook::Xdp, _) => "sctp-lb in XDP",
+            Who::Nftables => "nftables DNAT",
+            Who::Ipvs => "IPVS",
+        };
+        let what = match (self.port, self.who) {
+            (false, _) => "address",
+            (true, Who::Lb(_, Update::Kfunc)) => "address and port, kfunc",
+            (true, Who::Lb(_, Update::Bpf)) => "address and port, pure BPF",
+            (true, _) => "address and port",
+        };
+        format!("{who}, {what}")
+    }
+
+    fn service(self) -> SocketAddr {
+        let addrs = Family::V4.addrs();
+        match self.who {
+            Who::Nobody => self.backend(),
+            _ => SocketAddr::new(addrs.vip, VIP_PORT),
+        }
+    }
+
+    fn backend(self) -> SocketAddr {
+        let port = if self.port { BACKEND_PORT } else { VIP_PORT };
+        SocketAddr::new(Family::V4.addrs().backend, port)
+    }
+}
+
+const CLIENT_PORT: u16 = 40_000;
+/// Verification tags of what the client and what the backend receives.
+const TAGS: [u32; 2] = [0x0c11_e417, 0x0bac_c17d];
+/// Of `lab`: the translator, as client and backend address it.
+const TRANSLATOR_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 1, 0xfe], [2, 0, 0, 0, 2, 0xfe]];
+
+/// The network with one way through it, and an association that is established.
+#[derive(Debug)]
+pub struct Path<'obj> {
+    way: Way,
+    lab: Lab,
+    wire: Wire<'obj>,
+    pins: Option<Pins>,
+}
+
+impl<'obj> Path<'obj> {
+    /// Builds it, and sends the four packets of the handshake.
+    ///
+    /// # Errors
+    /// If the kernel or a tool lacks something, or a packet does not arrive.
+    pub fn new(way: Way, storage: &'obj mut MaybeUninit<libbpf_rs::OpenObject>) -> Result<Self> {
+        let lab = Lab::new()?;
+        prepare_devices(&lab)?;
+        let mut path = Self {
+            way,
+            lab,
+            wire: Wire::load(storage)?,
+            pins: None,
+        };
+        path.translate()?;
+        path.associate()?;
+        Ok(path)
+    }
+
+    fn translate(&mut self) -> Result<()> {
+        let (service, backend) = (self.way.service(), self.way.backend());
+        match self.way.who {
+            Who::Nobody => Ok(()),
+            Who::Lb(hook, update) => self.balance(hook, update),
+            Who::Nftables => {
+                let rules = nft_rules(service, backend);
+                self.lab.translator.command("nft", &[&rules])?;
+                Ok(())
+            }
+            Who::Ipvs => self.add_to_ipvs(&service.to_string(), &backend.to_string()),
+        }
+    }
+
+    fn add_to_ipvs(&self, service: &str, backend: &str) -> Result<()> {
+        let node = &self.lab.translator;
+        // IPVS takes what comes in to the node itself.
+        node.ip_batch(&[format!("addr add {}/32 dev lo", Family::V4.addrs().vip)])?;
+        node.command("ipvsadm", &["-A", "--sctp-service", service, "-s", "rr"])?;
+        let real = ["-a", "--sctp-service", service, "-r", backend, "-m"];
+        node.command("ipvsadm", &real)?;
+        Ok(())
+    }
+
+    fn balance(&mut self, hook: Hook, update: Update) -> Result<()> {
+        let folder = format!("/sys/fs/bpf/bench-{}", std::process::id());
+        let options = Options {
+            update: Some(update),
+            ..Options::default()
+        };
+        let devices = TRANSLATOR_DEVS.map(String::from);
+        let pins = Pins::new(&PathBuf::from(folder))?;
+        let attached = self
+            .lab
+            .translator
+            .run(|| pins.attach(&devices, hook, &options));
+        let folder = pins.folder().to_path_buf();
+        self.pins = Some(pins);
+        attached??;
+        Maps::pinned(&folder)?.apply(&self.desired())?;
+        Ok(())
+    }
+
+    fn desired(&self) -> Desired {
+        let name = ServiceName {
+            namespace: "default".into(),
+            name: "bench".into(),
+            port: "sctp".into(),
+        };
+        let service = Service {
+            frontends: [(self.way.service(), Frontend::default())].into(),
+            backends: vec![Backend {
+                addr: self.way.backend(),
+                secondary: vec![],
+                draining: false,
+            }],
+            affinity: None,
+        };
+        Desired {
+            services: [(name, service)].into(),
+            ..Desired::default()
+        }
+    }
+
+    fn from_client(&self, vtag: u32, chunks: Vec<u8>) -> Result<Vec<u8>> {
+        let client = SocketAddr::new(Family::V4.addrs().client, CLIENT_PORT);
+        frame(client, self.way.service(), vtag, chunks, TRANSLATOR_MACS[0])
+    }
+
+    fn from_backend(&self, vtag: u32, chunks: Vec<u8>) -> Result<Vec<u8>> {
+        let client = SocketAddr::new(Family::V4.addrs().client, CLIENT_PORT);
+        frame(self.way.backend(), client, vtag, chunks, TRANSLATOR_MACS[1])
+    }
+
+    fn associate(&mut self) -> Result<()> {
+        let [to_client, to_backend] = TAGS;
+        let init = self.from_client(0, chunk::init(1, to_client, &[]))?;
+        let cookie_param = [0, 7, 0, 8, 1, 2, 3, 4];
+        let ack = self.from_backend(to_client, chunk::init(2, to_backend, &cookie_param))?;
+        let echo = self.from_client(to_backend, chunk::chunk(10, 0, &[1, 2, 3, 4]))?;
+        let cookie_ack = self.from_backend(to_client, chunk::chunk(11, 0, &[]))?;
+        let Self { lab, wire, .. } = self;
+        let _ends = (
+            wire.end_at(&lab.client, CLIENT_DEV)?,
+            wire.end_at(&lab.backend, BACKEND_DEV)?,
+        );
+        wire.send(&lab.client, CLIENT_DEV, &init, 1)?;
+        wire.send(&lab.backend, BACKEND_DEV, &ack, 1)?;
+        wire.send(&lab.client, CLIENT_DEV, &echo, 1)?;
+        wire.send(&lab.backend, BACKEND_DEV, &cookie_ack, 1)?;
+        Ok(())
+    }
+
+    /// A packet of this length in the client's direction.
+    fn data(&self, len: usize) -> Result<Vec<u8>> {
+        let payload = len
+            .checked_sub(12 + 16)
+            .ok_or_else(|| Error::Packet(format!("{len} bytes are too few for SCTP")))?;
+        let payload: Vec<u8> = (0..payload).map(|i| (i * 7 + i / 251) as u8).collect();
+        self.from_client(TAGS[1], chunk::data(&payload))
+    }
+
+    /// Sends SCTP packets of `len` bytes and looks at what arrives.
+    ///
+    /// # Errors
+    /// If not all arrive, translated, and with a right checksum.
+    pub fn verify(&mut self, len: usize) -> Result<()> {
+        let frame = self.data(len)?;
+        let capture = Capture::start(&self.lab.backend, BACKEND_DEV)?;
+        let _end = self.wire.end_at(&self.lab.backend, BACKEND_DEV)?;
+        self.wire.send(&self.lab.client, CLIENT_DEV, &frame, 2)?;
+        let report = capture.finish()?;
+        let backend = self.way.backend();
+        let translated = report.packets().filter(|found| found.dest == backend);
+        let sent = find(&frame).map(|found| found.sctp.len());
+        let whole = translated.filter(|found| Some(found.sctp.len()) == sent);
+        if report.received.good != 2 || whole.count() != 2 {
+            return Err(Error::Packet(format!(
+                "{}: of 2 packets of {len} bytes arrived: {report:?}",
+                self.way.title()
+            )));
+        }
+        Ok(())
+    }
+
+    /// How long it takes for a packet of `len` bytes: from the node's device to the backend's.
+    ///
+    /// # Errors
+    /// If not all arrive.
+    pub fn measure(&mut self, len: usize) -> Result<Duration> {
+        let frame = self.data(len)?;
+        let _end = self.wire.end_at(&self.lab.backend, BACKEND_DEV)?;
+        self.wire
+            .send(&self.lab.client, CLIENT_DEV, &frame, MAX_FRAMES)
+    }
+
+    /// The same for a packet that ends as soon as it has come to the node: what is not the way.
+    ///
+    /// # Errors
+    /// If not all arrive there.
+    pub fn measure_start(&mut self, len: usize) -> Result<Duration> {
+        let frame = self.data(len)?;
+        let _end = self.wire.end_at(&self.lab.translator, TRANSLATOR_DEVS[0])?;
+        self.wire
+            .send(&self.lab.client, CLIENT_DEV, &frame, MAX_FRAMES)
+    }
+}
+
+impl Drop for Path<'_> {
+    fn drop(&mut self) {
+        if let Some(pins) = &self.pins {
+            // What is left then is of a process that is gone: the next has another folder.
+            let _ = pins.detach_all();
+        }
+    }
+}
+
+/// Room for all packets, and NAPI, through which frames come without a copy.
+fn prepare_devices(lab: &Lab) -> Result<()> {
+    let [to_client, to_backend] = TRANSLATOR_DEVS;
+    for (ns, device) in [
+        (&lab.client, CLIENT_DEV),
+        (&lab.translator, to_client),
+        (&lab.translator, to_backend),
+        (&lab.backend, BACKEND_DEV),
+    ] {
+        ns.ip_batch(&[format!("link set {device} mtu 3000")])?;
+        ns.command("ethtool", &["-K", device, "gro", "on"])?;
+    }
+    Ok(())
+}
+
+fn nft_rules(service: SocketAddr, backend: SocketAddr) -> String {
+    let mut rules = String::from("add table ip bench; ");
+    let _ = write!(
+        rules,
+        "add chain ip bench pre {{ type nat hook prerouting priority dstnat; }}; \
+         add rule ip bench pre ip daddr {} sctp dport {} dnat to {backend}",
+        service.ip(),
+        service.port()
+    );
+    rules
+}
+
+fn frame(
+    source: SocketAddr,
+    dest: SocketAddr,
+    vtag: u32,
+    chunks: Vec<u8>,
+    mac: [u8; 6],
+) -> Result<Vec<u8>> {
+    let mut spec = Spec::new(source, dest, chunks);
+    spec.vtag = vtag;
+    let mut bytes = spec.build()?.bytes;
+    bytes[..6].copy_from_slice(&mac);
+    Ok(bytes)
+}
