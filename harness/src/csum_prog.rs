@@ -187,7 +187,7 @@ impl<'obj> CsumProg<'obj> {
 
     fn test_run(&self, frame: &[u8], linear: Option<usize>) -> Result<Vec<u8>> {
         let mut out = vec![0; frame.len()];
-        let mut context = linear.map(|linear| self.context(linear));
+        let mut context = linear.map(|linear| split_context(self.hook(), linear));
         let input = ProgramInput {
             data_in: Some(frame),
             data_out: Some(&mut out),
@@ -221,20 +221,27 @@ impl<'obj> CsumProg<'obj> {
         }
     }
 
-    /// The context in which the linear part ends after `linear` bytes.
-    fn context(&self, linear: usize) -> Vec<u8> {
-        let (size, data_end) = match &self.skel {
-            Skel::Tc(_) => (
-                size_of::<csum_tc::types::__sk_buff>(),
-                std::mem::offset_of!(csum_tc::types::__sk_buff, data_end),
-            ),
-            Skel::Xdp(_) => (
-                size_of::<csum_xdp::types::xdp_md>(),
-                std::mem::offset_of!(csum_xdp::types::xdp_md, data_end),
-            ),
-        };
-        let mut context = vec![0; size];
-        context[data_end..data_end + 4].copy_from_slice(&(linear as u32).to_ne_bytes());
-        context
+    fn hook(&self) -> Hook {
+        match &self.skel {
+            Skel::Tc(_) => Hook::Tc,
+            Skel::Xdp(_) => Hook::Xdp,
+        }
     }
+}
+
+/// The context of a run in which the first `linear` bytes of the frame lie apart from the others.
+pub(crate) fn split_context(hook: Hook, linear: usize) -> Vec<u8> {
+    let (size, data_end) = match hook {
+        Hook::Tc => (
+            size_of::<csum_tc::types::__sk_buff>(),
+            std::mem::offset_of!(csum_tc::types::__sk_buff, data_end),
+        ),
+        Hook::Xdp => (
+            size_of::<csum_xdp::types::xdp_md>(),
+            std::mem::offset_of!(csum_xdp::types::xdp_md, data_end),
+        ),
+    };
+    let mut context = vec![0; size];
+    context[data_end..data_end + 4].copy_from_slice(&(linear as u32).to_ne_bytes());
+    context
 }

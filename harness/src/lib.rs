@@ -25,6 +25,7 @@ pub mod packet_ring;
 pub mod path_bench;
 pub mod pcap;
 pub mod planes;
+pub mod population;
 pub mod scenario;
 pub mod sctp;
 mod skel;

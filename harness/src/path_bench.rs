@@ -17,8 +17,8 @@ use crate::lab::{BACKEND_DEV, CLIENT_DEV, Family, Lab, TRANSLATOR_DEVS};
 use crate::lb::Maps;
 use crate::lb::attachment::Pins;
 use crate::lb::datapath::Options;
-use crate::lb::model::{Backend, Desired, Frontend, Service, ServiceName};
 use crate::packet::{Spec, find};
+use crate::population::Population;
 use crate::scenario::{BACKEND_PORT, VIP_PORT};
 use crate::wire::{MAX_FRAMES, Wire};
 
@@ -111,14 +111,23 @@ pub struct Path<'obj> {
     lab: Lab,
     wire: Wire<'obj>,
     pins: Option<Pins>,
+    /// Who serves the association.
+    backend: SocketAddr,
+    /// The next client to associate only halfway.
+    next_client: u16,
 }
 
 impl<'obj> Path<'obj> {
-    /// Builds it, and sends the four packets of the handshake.
+    /// Builds it, with others in the load balancer if that is it, and sends the four packets of
+    /// the handshake.
     ///
     /// # Errors
     /// If the kernel or a tool lacks something, or a packet does not arrive.
-    pub fn new(way: Way, storage: &'obj mut MaybeUninit<libbpf_rs::OpenObject>) -> Result<Self> {
+    pub fn new(
+        way: Way,
+        population: &Population,
+        storage: &'obj mut MaybeUninit<libbpf_rs::OpenObject>,
+    ) -> Result<Self> {
         let lab = Lab::new()?;
         prepare_devices(&lab)?;
         let mut path = Self {
@@ -126,17 +135,19 @@ impl<'obj> Path<'obj> {
             lab,
             wire: Wire::load(storage)?,
             pins: None,
+            backend: way.backend(),
+            next_client: CLIENT_PORT + 1,
         };
-        path.translate()?;
+        path.translate(population)?;
         path.associate()?;
         Ok(path)
     }
 
-    fn translate(&mut self) -> Result<()> {
-        let (service, backend) = (self.way.service(), self.way.backend());
+    fn translate(&mut self, population: &Population) -> Result<()> {
+        let (service, backend) = (self.way.service(), self.backend);
         match self.way.who {
             Who::Nobody => Ok(()),
-            Who::Lb(hook, update) => self.balance(hook, update),
+            Who::Lb(hook, update) => self.balance(hook, update, population),
             Who::Nftables => {
                 let rules = nft_rules(service, backend);
                 self.lab.translator.command("nft", &[&rules])?;
@@ -156,12 +167,12 @@ impl<'obj> Path<'obj> {
         Ok(())
     }
 
-    fn balance(&mut self, hook: Hook, update: Update) -> Result<()> {
+    fn balance(&mut self, hook: Hook, update: Update, population: &Population) -> Result<()> {
         let folder = format!("/sys/fs/bpf/bench-{}", std::process::id());
-        let options = Options {
+        let options = population.options(Options {
             update: Some(update),
             ..Options::default()
-        };
+        });
         let devices = TRANSLATOR_DEVS.map(String::from);
         let pins = Pins::new(&PathBuf::from(folder))?;
         let attached = self
@@ -171,57 +182,55 @@ impl<'obj> Path<'obj> {
         let folder = pins.folder().to_path_buf();
         self.pins = Some(pins);
         attached??;
-        Maps::pinned(&folder)?.apply(&self.desired())?;
-        Ok(())
+        // All backends are behind the same device.
+        let gateway = Family::V4.addrs().backend;
+        let route = format!("route add 10.0.0.0/8 via {gateway}");
+        self.lab.translator.ip_batch(&[route])?;
+        let (service, backend) = (self.way.service(), self.backend);
+        Maps::pinned(&folder)?.apply(&population.desired(service, backend))?;
+        population.associate(hook, &folder, service)
     }
 
-    fn desired(&self) -> Desired {
-        let name = ServiceName {
-            namespace: "default".into(),
-            name: "bench".into(),
-            port: "sctp".into(),
+    /// Who of all backends was chosen.
+    fn find_backend(&self) -> Result<SocketAddr> {
+        let Some(pins) = &self.pins else {
+            return Ok(self.backend);
         };
-        let service = Service {
-            frontends: [(self.way.service(), Frontend::default())].into(),
-            backends: vec![Backend {
-                addr: self.way.backend(),
-                secondary: vec![],
-                draining: false,
-            }],
-            affinity: None,
-        };
-        Desired {
-            services: [(name, service)].into(),
-            ..Desired::default()
-        }
+        let associations = Maps::pinned(pins.folder())?.associations()?;
+        let ours = associations
+            .into_iter()
+            .find(|assoc| assoc.original.source.port() == CLIENT_PORT);
+        ours.map(|assoc| assoc.translated.dest)
+            .ok_or_else(|| Error::Packet("the INIT opened no association".into()))
     }
 
-    fn from_client(&self, vtag: u32, chunks: Vec<u8>) -> Result<Vec<u8>> {
+    fn client_frame(&self, vtag: u32, chunks: Vec<u8>) -> Result<Vec<u8>> {
         let client = SocketAddr::new(Family::V4.addrs().client, CLIENT_PORT);
         frame(client, self.way.service(), vtag, chunks, TRANSLATOR_MACS[0])
     }
 
-    fn from_backend(&self, vtag: u32, chunks: Vec<u8>) -> Result<Vec<u8>> {
+    fn backend_frame(&self, vtag: u32, chunks: Vec<u8>) -> Result<Vec<u8>> {
         let client = SocketAddr::new(Family::V4.addrs().client, CLIENT_PORT);
-        frame(self.way.backend(), client, vtag, chunks, TRANSLATOR_MACS[1])
+        frame(self.backend, client, vtag, chunks, TRANSLATOR_MACS[1])
     }
 
     fn associate(&mut self) -> Result<()> {
         let [to_client, to_backend] = TAGS;
-        let init = self.from_client(0, chunk::init(1, to_client, &[]))?;
-        let cookie_param = [0, 7, 0, 8, 1, 2, 3, 4];
-        let ack = self.from_backend(to_client, chunk::init(2, to_backend, &cookie_param))?;
-        let echo = self.from_client(to_backend, chunk::chunk(10, 0, &[1, 2, 3, 4]))?;
-        let cookie_ack = self.from_backend(to_client, chunk::chunk(11, 0, &[]))?;
-        let Self { lab, wire, .. } = self;
-        let _ends = (
-            wire.end_at(&lab.client, CLIENT_DEV)?,
-            wire.end_at(&lab.backend, BACKEND_DEV)?,
-        );
-        wire.send(&lab.client, CLIENT_DEV, &init, 1)?;
-        wire.send(&lab.backend, BACKEND_DEV, &ack, 1)?;
-        wire.send(&lab.client, CLIENT_DEV, &echo, 1)?;
-        wire.send(&lab.backend, BACKEND_DEV, &cookie_ack, 1)?;
+        let client_end = self.wire.end_at(&self.lab.client, CLIENT_DEV)?;
+        let backend_end = self.wire.end_at(&self.lab.backend, BACKEND_DEV)?;
+        let init = self.client_frame(0, chunk::init(1, to_client, &[]))?;
+        self.wire.send(&self.lab.client, CLIENT_DEV, &init, 1)?;
+        self.backend = self.find_backend()?;
+        let cookie = [0, 7, 0, 8, 1, 2, 3, 4];
+        let init_ack = self.backend_frame(to_client, chunk::init(2, to_backend, &cookie))?;
+        self.wire
+            .send(&self.lab.backend, BACKEND_DEV, &init_ack, 1)?;
+        let echo = self.client_frame(to_backend, chunk::chunk(10, 0, &cookie[4..]))?;
+        self.wire.send(&self.lab.client, CLIENT_DEV, &echo, 1)?;
+        let cookie_ack = self.backend_frame(to_client, chunk::chunk(11, 0, &[]))?;
+        self.wire
+            .send(&self.lab.backend, BACKEND_DEV, &cookie_ack, 1)?;
+        drop((client_end, backend_end));
         Ok(())
     }
 
@@ -231,7 +240,7 @@ impl<'obj> Path<'obj> {
             .checked_sub(12 + 16)
             .ok_or_else(|| Error::Packet(format!("{len} bytes are too few for SCTP")))?;
         let payload: Vec<u8> = (0..payload).map(|i| (i * 7 + i / 251) as u8).collect();
-        self.from_client(TAGS[1], chunk::data(&payload))
+        self.client_frame(TAGS[1], chunk::data(&payload))
     }
 
     /// Sends SCTP packets of `len` bytes and looks at what arrives.
@@ -244,7 +253,7 @@ impl<'obj> Path<'obj> {
         let _end = self.wire.end_at(&self.lab.backend, BACKEND_DEV)?;
         self.wire.send(&self.lab.client, CLIENT_DEV, &frame, 2)?;
         let report = capture.finish()?;
-        let backend = self.way.backend();
+        let backend = self.backend;
         let translated = report.packets().filter(|found| found.dest == backend);
         let sent = find(&frame).map(|found| found.sctp.len());
         let whole = translated.filter(|found| Some(found.sctp.len()) == sent);
@@ -266,6 +275,33 @@ impl<'obj> Path<'obj> {
         let _end = self.wire.end_at(&self.lab.backend, BACKEND_DEV)?;
         self.wire
             .send(&self.lab.client, CLIENT_DEV, &frame, MAX_FRAMES)
+    }
+
+    fn init_of_another(&mut self) -> Result<Vec<u8>> {
+        let client = SocketAddr::new(Family::V4.addrs().client, self.next_client);
+        self.next_client += 1;
+        let chunks = chunk::init(1, u32::from(self.next_client), &[]);
+        frame(client, self.way.service(), 0, chunks, TRANSLATOR_MACS[0])
+    }
+
+    /// How long it takes for the INIT of a new association.
+    ///
+    /// # Errors
+    /// If it does not arrive.
+    pub fn measure_init(&mut self) -> Result<Duration> {
+        let init = self.init_of_another()?;
+        let _end = self.wire.end_at(&self.lab.backend, BACKEND_DEV)?;
+        self.wire.send(&self.lab.client, CLIENT_DEV, &init, 1)
+    }
+
+    /// The same for one that ends as soon as it has come to the node: what is not the way.
+    ///
+    /// # Errors
+    /// If it does not arrive there.
+    pub fn measure_init_start(&mut self) -> Result<Duration> {
+        let init = self.init_of_another()?;
+        let _end = self.wire.end_at(&self.lab.translator, TRANSLATOR_DEVS[0])?;
+        self.wire.send(&self.lab.client, CLIENT_DEV, &init, 1)
     }
 
     /// The same for a packet that ends as soon as it has come to the node: what is not the way.

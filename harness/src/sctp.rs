@@ -93,6 +93,9 @@ fn bound(addrs: &[IpAddr], port: u16, timeout: Duration) -> Result<Socket> {
     Ok(socket)
 }
 
+/// Associations that nobody has accepted yet.
+const BACKLOG: i32 = 32;
+
 /// Listens as [`listen`] does, on several addresses.
 ///
 /// # Errors
@@ -106,7 +109,7 @@ pub fn listen_on_all(
     ns.run(|| {
         let listener = bound(addrs, port, timeout)?;
         listener
-            .listen(8)
+            .listen(BACKLOG)
             .doing(|| format!("listen on port {port}"))?;
         Ok(listener)
     })?
@@ -167,7 +170,9 @@ pub fn listen(ns: &Namespace, addr: SocketAddr, timeout: Duration) -> Result<Soc
         listener
             .bind(&addr.into())
             .doing(|| format!("bind to {addr}"))?;
-        listener.listen(8).doing(|| format!("listen on {addr}"))?;
+        listener
+            .listen(BACKLOG)
+            .doing(|| format!("listen on {addr}"))?;
         Ok(listener)
     })?
 }
@@ -183,9 +188,21 @@ pub fn connect(
     addr: SocketAddr,
     timeout: Duration,
 ) -> Result<Socket> {
+    connect_from(ns, SocketAddr::new(source, 0), addr, timeout)
+}
+
+/// Associates as [`connect`] does, from this port; 0 is any.
+///
+/// # Errors
+/// As there.
+pub fn connect_from(
+    ns: &Namespace,
+    source: SocketAddr,
+    addr: SocketAddr,
+    timeout: Duration,
+) -> Result<Socket> {
     ns.run(|| {
         let stream = socket(addr, timeout)?;
-        let source = SocketAddr::new(source, 0);
         stream
             .bind(&source.into())
             .doing(|| format!("bind to {source}"))?;

@@ -165,6 +165,7 @@ impl Pins {
             for point in unwanted {
                 self.remove(&self.link(device, *point))?;
             }
+            accept_own_source(device)?;
         }
         Ok(())
     }
@@ -245,6 +246,30 @@ impl Pins {
         attached.sort();
         Ok(attached)
     }
+}
+
+/// A setting of the device in IPv4.
+fn ipv4_setting(device: &str, name: &str) -> PathBuf {
+    Path::new("/proc/sys/net/ipv4/conf").join(device).join(name)
+}
+
+/// A packet may become one from this node itself: from its port to the client, or to a backend
+/// that is not to see the client. IPv4 takes such a source for a forgery, unless told otherwise.
+fn accept_own_source(device: &str) -> Result<()> {
+    let path = ipv4_setting(device, "accept_local");
+    match fs::write(&path, "1") {
+        // No IPv4.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.doing(|| format!("write 1 to {}", path.display())),
+    }
+}
+
+/// Whether IPv4 drops what comes in by the device from an address that it would not be sent to by
+/// it (RFC 3704, strict): also what has become a packet from this node itself.
+pub fn is_reverse_path_strict(device: &str) -> bool {
+    let settings = ["all", device].map(|device| ipv4_setting(device, "rp_filter"));
+    let read = |path: &PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u8>().ok();
+    settings.iter().filter_map(read).max() == Some(1)
 }
 
 /// bpffs takes no dots in names, which VLAN devices have.

@@ -11,7 +11,7 @@ use libbpf_rs::{MapCore, MapHandle, OpenMapMut, OpenObject, ProgramImpl, Program
 
 use super::conntrack::State;
 use super::maps::{Maps, Sizes};
-use crate::csum_prog::{Hook, Update};
+use crate::csum_prog::{Hook, Update, split_context};
 use crate::error::{BpfDoing, Doing, Error, Result};
 use crate::feature::Feature;
 use crate::skel::{lb_tc, lb_xdp};
@@ -174,7 +174,17 @@ impl<'obj> Datapath<'obj> {
     /// # Errors
     /// If the kernel refuses the frame, or the sum over the skb is wrong afterwards.
     pub fn run(&self, frame: &[u8]) -> Result<Verdict> {
-        self.run_program(self.ingress(), frame, true)
+        self.run_program(self.ingress(), frame, true, None)
+    }
+
+    /// As [`Datapath::run`], with the first `linear` bytes apart from the others, which are in
+    /// other pages.
+    ///
+    /// # Errors
+    /// As there; and if the kernel's `BPF_PROG_TEST_RUN` takes no skb in pieces.
+    pub fn run_in_pieces(&self, frame: &[u8], linear: usize) -> Result<Verdict> {
+        Feature::SplitTestRun.require()?;
+        self.run_program(self.ingress(), frame, true, Some(linear))
     }
 
     /// As [`Datapath::run`], for a packet to which bytes are added: the kernel gives up the sum
@@ -183,7 +193,7 @@ impl<'obj> Datapath<'obj> {
     /// # Errors
     /// If the kernel refuses the frame.
     pub fn run_growing(&self, frame: &[u8]) -> Result<Verdict> {
-        self.run_program(self.ingress(), frame, false)
+        self.run_program(self.ingress(), frame, false, None)
     }
 
     /// Runs the egress program, as [`Datapath::run`] does the other.
@@ -194,7 +204,7 @@ impl<'obj> Datapath<'obj> {
         let program = self
             .egress()
             .ok_or_else(|| Error::Packet("XDP has no egress".into()))?;
-        self.run_program(program, frame, true)
+        self.run_program(program, frame, true, None)
     }
 
     fn run_program(
@@ -202,7 +212,13 @@ impl<'obj> Datapath<'obj> {
         program: &ProgramImpl<'obj, libbpf_rs::Mut>,
         frame: &[u8],
         check_sum: bool,
+        linear: Option<usize>,
     ) -> Result<Verdict> {
+        let hook = match &self.skel {
+            Skel::Tc(_) => Hook::Tc,
+            Skel::Xdp(_) => Hook::Xdp,
+        };
+        let mut context = linear.map(|linear| split_context(hook, linear));
         let (flags, drop) = match &self.skel {
             Skel::Tc(_) if check_sum => (libbpf_sys::BPF_F_TEST_SKB_CHECKSUM_COMPLETE, TC_ACT_SHOT),
             Skel::Tc(_) => (0, TC_ACT_SHOT),
@@ -212,6 +228,7 @@ impl<'obj> Datapath<'obj> {
         let input = ProgramInput {
             data_in: Some(frame),
             data_out: Some(&mut out),
+            context_in: context.as_deref_mut(),
             flags,
             ..Default::default()
         };

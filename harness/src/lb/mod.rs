@@ -11,6 +11,7 @@ pub mod inventory;
 pub mod maglev;
 pub mod manifests;
 pub mod maps;
+pub mod memory;
 pub mod model;
 pub mod policy;
 pub mod share;

@@ -371,6 +371,38 @@ fn vlans_options_and_padding_are_ordinary(
     });
 }
 
+/// What is read and written in place is so elsewhere where it lies elsewhere.
+#[rstest]
+fn headers_may_lie_in_any_piece(
+    #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
+    #[values(Update::Kfunc, Update::Bpf)] update: Update,
+    #[values(false, true)] ipv6: bool,
+) {
+    require!(
+        Feature::Root,
+        Feature::Btf,
+        feature_of(update),
+        Feature::SplitTestRun
+    );
+    let place = Place { hook, update, ipv6 };
+    let backend = place.backend(1);
+    with_lb(place, &desired(service(place, &[backend])), |lb| {
+        let before = init(place.client(), place.vip());
+        let after = init(place.client(), backend).build().expect("it fits");
+        let frame = before.build().expect("it fits");
+        // From the Ethernet header alone to the whole frame.
+        for linear in (14..=frame.bytes.len()).step_by(2) {
+            let got = lb.run_in_pieces(&frame.bytes, linear);
+            if !matches!(&got, Ok(Verdict::Pass(bytes)) if *bytes == after.bytes) {
+                fail(
+                    format!("with {linear} bytes in front: {got:?}"),
+                    &[&frame.bytes, &after.bytes],
+                );
+            }
+        }
+    });
+}
+
 #[rstest]
 fn addresses_alone_leave_the_sctp_packet_untouched(
     #[values(Hook::Tc, Hook::Xdp)] hook: Hook,

@@ -1,22 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! The load balancer between hosts: the kernel's own SCTP sockets, and programs that others wrote.
 
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use bpf_sctp::capture::{Capture, Report};
+use bpf_sctp::capture::Capture;
 use bpf_sctp::csum_prog::{Hook, Update};
 use bpf_sctp::feature::Feature;
-use bpf_sctp::lab::{BACKEND_DEV, CLIENT_DEV, Family, Lab, TRANSLATOR_DEVS};
-use bpf_sctp::lb::Maps;
-use bpf_sctp::lb::attachment::Pins;
+use bpf_sctp::lab::{BACKEND_DEV, CLIENT_DEV, Family, TRANSLATOR_DEVS};
 use bpf_sctp::lb::conntrack::State;
-use bpf_sctp::lb::datapath::Options;
 use bpf_sctp::lb::model::{Backend, Desired, Frontend, Service, ServiceName};
 use bpf_sctp::scenario::{BACKEND_PORT, VIP_PORT};
 use bpf_sctp::{sctp, transfer};
@@ -24,144 +18,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rstest::rstest;
 use socket2::Socket;
 
+use crate::balanced::{Balanced, TIMEOUT, received_complaints};
 use crate::support::{StopOnDrop, insist, patiently, require, with_server};
-
-const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A lab whose translator is the load balancer.
-struct Balanced {
-    lab: Lab,
-    pins: Pins,
-    maps: Maps,
-    family: Family,
-    hook: Hook,
-    update: Option<Update>,
-}
-
-impl Balanced {
-    fn new(hook: Hook, family: Family, offload: bool, update: Option<Update>) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let nr = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = format!("/sys/fs/bpf/test-{}-{nr}", std::process::id());
-        let lab = Lab::new().expect("namespaces and veth");
-        lab.offload_checksums(offload).expect("ethtool");
-        // An INIT that gets no answer is sent again soon.
-        lab.client
-            .sysctl("net/sctp/rto_initial", "500")
-            .expect("a sysctl");
-        let pins = Pins::new(&PathBuf::from(folder)).expect("bpffs");
-        attach(&lab, &pins, hook, update);
-        let maps = Maps::pinned(pins.folder()).expect("it is attached");
-        Self {
-            lab,
-            pins,
-            maps,
-            family,
-            hook,
-            update,
-        }
-    }
-
-    /// Replaces the programs, as an upgrade would.
-    fn replace(&self) {
-        attach(&self.lab, &self.pins, self.hook, self.update);
-    }
-
-    fn vip(&self) -> SocketAddr {
-        SocketAddr::new(self.family.addrs().vip, VIP_PORT)
-    }
-
-    fn backend(&self, nr: u16) -> SocketAddr {
-        SocketAddr::new(self.family.addrs().backend, BACKEND_PORT + nr)
-    }
-
-    fn serve(&self, backends: impl IntoIterator<Item = u16>) {
-        let backends = backends.into_iter().map(|nr| Backend {
-            addr: self.backend(nr),
-            secondary: vec![],
-            draining: false,
-        });
-        let name = ServiceName {
-            namespace: "default".into(),
-            name: "amf".into(),
-            port: "sctp".into(),
-        };
-        let service = Service {
-            frontends: [(self.vip(), Frontend::default())].into(),
-            backends: backends.collect(),
-            affinity: None,
-        };
-        let desired = Desired {
-            services: [(name, service)].into(),
-            policies: BTreeMap::new(),
-        };
-        self.maps.apply(&desired).expect("there is room");
-    }
-
-    fn connect(&self) -> Socket {
-        let source = self.family.addrs().client;
-        sctp::connect(&self.lab.client, source, self.vip(), TIMEOUT).expect("an association")
-    }
-
-    /// An association with who listens, at the client and at the backend.
-    fn associate(&self, listener: &Socket) -> (Socket, Socket) {
-        thread::scope(|scope| {
-            let accepted = scope.spawn(|| listener.accept());
-            let client = self.connect();
-            let (server, _) = accepted.join().expect("no panic").expect("an association");
-            (client, server)
-        })
-    }
-
-    /// What no test wants to see.
-    fn complaints(&self) -> Vec<String> {
-        let stats = self.maps.stats().expect("counters");
-        let mut complaints: Vec<String> = stats
-            .iter()
-            .filter(|(name, value)| name.starts_with("drop_") && *value > 0)
-            .map(|(name, value)| format!("{value} packets counted as {name}"))
-            .collect();
-        for (side, ns) in [("client", &self.lab.client), ("backend", &self.lab.backend)] {
-            let errors = sctp::counter(ns, "SctpChecksumErrors").expect("a counter");
-            if errors > 0 {
-                complaints.push(format!("{errors} checksum errors at the {side}"));
-            }
-        }
-        complaints
-    }
-}
-
-impl Drop for Balanced {
-    fn drop(&mut self) {
-        self.pins.detach_all().expect("it detaches");
-    }
-}
-
-fn attach(lab: &Lab, pins: &Pins, hook: Hook, update: Option<Update>) {
-    let options = Options {
-        update,
-        ..Default::default()
-    };
-    let devices = TRANSLATOR_DEVS.map(String::from);
-    lab.translator
-        .run(|| pins.attach(&devices, hook, &options))
-        .expect("a namespace")
-        .expect("it attaches");
-}
-
-/// What is wrong with what a host received: all of it must be good, and from or to `service`.
-fn received_complaints(side: &str, report: &Report, service: SocketAddr) -> Vec<String> {
-    let mut complaints = Vec::new();
-    let received = &report.received;
-    if received.packets == 0 || received.good != received.packets {
-        complaints.push(format!("received by the {side}: {received:?}"));
-    }
-    let strange = |source: SocketAddr, dest: SocketAddr| source != service && dest != service;
-    if let Some(p) = report.packets().find(|p| strange(p.source, p.dest)) {
-        complaints.push(format!("at the {side}: from {} to {}", p.source, p.dest));
-    }
-    complaints
-}
 
 #[rstest]
 fn an_association_goes_through(

@@ -5,9 +5,11 @@
 //! `scripts/test` runs all of it in a VM, on the patched and on the unpatched kernel.
 
 mod association;
+mod balanced;
 mod csum;
 mod fuzz;
 mod lb;
+mod lb_services;
 mod lb_sockets;
 mod multihome;
 mod multihome_sockets;

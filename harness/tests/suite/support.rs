@@ -110,6 +110,31 @@ pub fn insist(complaints: &[String], reports: &[(&str, &Report)]) {
     panic!("{}\npackets: {folder}/{name}-*.pcap", complaints.join("\n"));
 }
 
+/// What tshark says of checksums in what was captured, where hosts fill in their own.
+pub fn tshark_complaints(reports: &[(&str, &Report)]) -> Vec<String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let complaint = |(side, report): &(&str, &Report)| {
+        let file = folder.path().join(format!("{side}.pcap"));
+        report.write_pcap(&file).expect("a file to write");
+        let file = file.to_string_lossy().into_owned();
+        let fields = ["-T", "fields", "-e", "sctp.checksum.status"];
+        let output = Command::new("tshark")
+            .args(["-r", &file, "-o", "sctp.checksum:CRC 32c", "-Y", "sctp"])
+            .args(fields)
+            .output()
+            .expect("tshark runs (scripts/setup vm)");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        // 1 is good.
+        let good = text.lines().filter(|status| *status == "1").count();
+        let all = report.packets().count();
+        (good != all || all == 0).then(|| {
+            let said = String::from_utf8_lossy(&output.stderr);
+            format!("at the {side}, tshark finds {good} of {all} packets good: {said}")
+        })
+    };
+    reports.iter().filter_map(complaint).collect()
+}
+
 /// Runs a server in the background until the client is done.
 pub fn with_server<T>(ns: &Namespace, command: &[&str], client: impl FnOnce() -> T) -> T {
     let mut server = ns

@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bpf_sctp::bench::{LENGTHS, Way, measure, packet, works};
-use bpf_sctp::csum_prog::Hook;
+use bpf_sctp::csum_prog::{Hook, Update};
 use bpf_sctp::feature::Feature;
+use bpf_sctp::lb::memory::memory_per_association;
 use bpf_sctp::path_bench::{self, Who};
+use bpf_sctp::population::Population;
 use clap::{Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +47,14 @@ enum Command {
         #[arg(long, value_name = "TEXT", default_value = "")]
         only: String,
     },
+    /// Measure what sctp-lb in tc takes as there is more for it to keep.
+    Growth {
+        /// Measure all of it so many times.
+        #[arg(long, default_value_t = 1)]
+        rounds: u32,
+    },
+    /// Print the bytes in each of sctp-lb's maps for an association.
+    Memory,
     /// Make tables, and a plot, of what was measured.
     Report {
         /// What was measured in a guest whose clock counts instructions.
@@ -80,6 +90,14 @@ const PATH_START: &str = "to the node";
 /// Lengths of SCTP packets on whole paths: a frame has no more than a page.
 const PATH_LENGTHS: [usize; 4] = [64, 256, 576, 1500];
 
+/// The hooks of lines about growth, whose `len` is a number of things, not of bytes.
+const GROWTH_DATA: &str = "growth, DATA";
+const GROWTH_INIT: &str = "growth, INIT";
+/// Length of the DATA packet.
+const GROWTH_LEN: usize = 576;
+/// Of the things that there are more of.
+const NUMBERS: [usize; 4] = [1, 100, 10_000, 100_000];
+
 fn measure_all(repeat: u32, rounds: u32) -> Result<()> {
     // Interleaved, so that what disturbs a round disturbs all ways alike.
     for _ in 0..rounds {
@@ -111,10 +129,10 @@ fn measure_all(repeat: u32, rounds: u32) -> Result<()> {
     Ok(())
 }
 
-fn print_path(way: String, len: usize, took: Duration) -> Result<()> {
+fn print_line(hook: &str, way: &str, len: usize, took: Duration) -> Result<()> {
     let line = Line {
-        hook: PATH.into(),
-        way,
+        hook: hook.into(),
+        way: way.into(),
         len,
         ns: took.as_nanos() as u64,
     };
@@ -126,17 +144,68 @@ fn measure_paths(rounds: u32, only: &str) -> Result<()> {
     let ways = path_bench::Way::all();
     for way in ways.into_iter().filter(|way| way.title().contains(only)) {
         let mut storage = MaybeUninit::uninit();
-        let mut path = path_bench::Path::new(way, &mut storage)
+        let mut path = path_bench::Path::new(way, &Population::default(), &mut storage)
             .with_context(|| format!("set up {}", way.title()))?;
         for len in PATH_LENGTHS {
             path.verify(len)?;
             for _ in 0..rounds {
-                print_path(way.title(), len, path.measure(len)?)?;
+                print_line(PATH, &way.title(), len, path.measure(len)?)?;
                 if way.who == Who::Nobody {
-                    print_path(PATH_START.into(), len, path.measure_start(len)?)?;
+                    print_line(PATH, PATH_START, len, path.measure_start(len)?)?;
                 }
             }
         }
+    }
+    Ok(())
+}
+
+fn growing(kind: &str, number: u32) -> Population {
+    let mut population = Population::default();
+    let of_kind = match kind {
+        "services" => &mut population.services,
+        "backends" => &mut population.backends,
+        "policies" => &mut population.policies,
+        _ => &mut population.associations,
+    };
+    *of_kind = number;
+    population
+}
+
+fn measure_growth(rounds: u32) -> Result<()> {
+    let way = path_bench::Way {
+        who: Who::Lb(Hook::Tc, Update::Bpf),
+        port: true,
+    };
+    let nobody = path_bench::Way {
+        who: Who::Nobody,
+        port: false,
+    };
+    let mut storage = MaybeUninit::uninit();
+    let mut path = path_bench::Path::new(nobody, &Population::default(), &mut storage)?;
+    for _ in 0..rounds {
+        print_line(GROWTH_DATA, PATH_START, 0, path.measure_start(GROWTH_LEN)?)?;
+        print_line(GROWTH_INIT, PATH_START, 0, path.measure_init_start()?)?;
+    }
+    drop(path);
+    for kind in ["services", "backends", "policies", "associations"] {
+        for number in NUMBERS {
+            let population = growing(kind, number as u32);
+            let mut storage = MaybeUninit::uninit();
+            let mut path = path_bench::Path::new(way, &population, &mut storage)
+                .with_context(|| format!("set up {number} {kind}"))?;
+            for _ in 0..rounds {
+                print_line(GROWTH_DATA, kind, number, path.measure(GROWTH_LEN)?)?;
+                print_line(GROWTH_INIT, kind, number, path.measure_init()?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn print_memory() -> Result<()> {
+    println!("| map | bytes |\n|---|---:|");
+    for (map, bytes) in memory_per_association(1 << 16)? {
+        println!("| `{map}` | {bytes} |");
     }
     Ok(())
 }
@@ -145,6 +214,8 @@ fn run(args: Args) -> Result<()> {
     match args.command {
         Command::Measure { repeat, rounds } => measure_all(repeat, rounds),
         Command::Paths { rounds, only } => measure_paths(rounds, &only),
+        Command::Memory => print_memory(),
+        Command::Growth { rounds } => measure_growth(rounds),
         Command::Report {
             instructions,
             again,

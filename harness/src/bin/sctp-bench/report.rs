@@ -11,7 +11,7 @@ use tabled::builder::Builder;
 use tabled::settings::object::{Columns, Object, Rows};
 use tabled::settings::{Alignment, Style};
 
-use crate::{Line, PATH, PATH_LENGTHS, PATH_START, plot};
+use crate::{GROWTH_DATA, GROWTH_INIT, Line, NUMBERS, PATH, PATH_LENGTHS, PATH_START, plot};
 
 const HOOKS: [&str; 2] = ["tc", "XDP"];
 
@@ -133,30 +133,56 @@ fn compare(one: &[Line], other: &[Line]) {
     }
 }
 
-/// What it takes to forward a packet, without what it takes to bring it to the node.
-fn print_paths(lines: &[Line]) {
+/// What it takes to forward a packet, without what it takes to bring it to the node: a row for each
+/// way of the hook. `start` says what the column's start was measured as.
+fn print_paths(
+    title: &str,
+    lines: &[Line],
+    hook: &str,
+    columns: &[usize],
+    start: impl Fn(usize) -> usize,
+) {
     let least = least(lines);
-    let of_path = |way: &str, len| least.get(&(PATH.into(), way.into(), len)).copied();
+    let of = |way: &str, len| least.get(&(hook.into(), way.into(), len)).copied();
     let ways: IndexSet<&str> = lines
         .iter()
-        .filter(|line| line.hook == PATH && line.way != PATH_START)
+        .filter(|line| line.hook == hook && line.way != PATH_START)
         .map(|line| line.way.as_str())
         .collect();
     let mut builder = Builder::new();
-    let head = PATH_LENGTHS.map(|len| with_separators(len as u64));
-    builder.push_record(["way".to_string()].into_iter().chain(head));
+    let head = columns.iter().map(|column| with_separators(*column as u64));
+    builder.push_record([String::new()].into_iter().chain(head));
     for way in ways {
-        let cells = PATH_LENGTHS.map(|len| {
-            let took = of_path(way, len)?.checked_sub(of_path(PATH_START, len)?)?;
+        let cells = columns.iter().map(|column| {
+            let took = of(way, *column)?.checked_sub(of(PATH_START, start(*column))?)?;
             Some(with_separators(took))
         });
-        let cells = cells.into_iter().map(|cell| cell.unwrap_or("-".into()));
+        let cells = cells.map(|cell| cell.unwrap_or("-".into()));
         builder.push_record([way.to_string()].into_iter().chain(cells));
     }
-    println!(
-        "Instructions of the guest to forward a packet, the least of several rounds, by bytes of the SCTP packet:\n\n{}\n",
-        style(builder, 1)
+    println!("{title}\n\n{}\n", style(builder, 1));
+}
+
+fn print_all_paths(lines: &[Line]) {
+    print_paths(
+        "Instructions of the guest to forward a packet, the least of several rounds, by bytes of the SCTP packet:",
+        lines,
+        PATH,
+        &PATH_LENGTHS,
+        |len| len,
     );
+    for (what, hook) in [
+        ("a packet of an association", GROWTH_DATA),
+        ("the INIT of a new association", GROWTH_INIT),
+    ] {
+        print_paths(
+            &format!("The same for {what}, by the number of what else there is:"),
+            lines,
+            hook,
+            &NUMBERS,
+            |_| 0,
+        );
+    }
 }
 
 /// Prints the tables, and writes the plot.
@@ -181,7 +207,7 @@ pub fn report(
             ratio(&values(&native, hook, way, len), &base)
         },
     );
-    print_paths(&instructions);
+    print_all_paths(&instructions);
     compare(&instructions, &read(again)?);
     if let Some(path) = plot_to {
         plot::draw(path, |way, len| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bpf_sctp::csum_prog::Hook;
 use bpf_sctp::lb::Maps;
-use bpf_sctp::lb::attachment::Pins;
+use bpf_sctp::lb::attachment::{Pins, is_reverse_path_strict};
 use bpf_sctp::lb::conntrack::State;
 use bpf_sctp::lb::datapath::Options;
 use bpf_sctp::lb::maps::Sizes;
@@ -88,6 +88,13 @@ impl Attach {
         };
         pins.attach(&self.devices, hook, &options)?;
         Maps::pinned(pins.folder())?.set_masquerade(&self.masquerade)?;
+        for device in &self.devices {
+            if is_reverse_path_strict(device) {
+                eprintln!(
+                    "sctp-lb: warning: services that masquerade, and ports of this node, need net.ipv4.conf.{device}.rp_filter=2 (or 0 for all devices): it is strict"
+                );
+            }
+        }
         Ok(())
     }
 }
