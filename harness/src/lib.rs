@@ -14,6 +14,7 @@ pub mod crc_tables;
 pub mod csum_prog;
 pub mod error;
 pub mod feature;
+pub mod iperf_bench;
 pub mod lab;
 pub mod lb;
 mod link;
@@ -32,6 +33,7 @@ mod skel;
 pub mod tcx;
 pub mod transfer;
 pub mod translator;
+pub mod way;
 pub mod wire;
 
 pub use error::{Error, Result};

@@ -2,101 +2,18 @@
 //! What it costs to forward a packet of an association from the client's device to the backend's,
 //! by who translates it on the way.
 
-use std::fmt::Write as _;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::capture::Capture;
 use crate::chunk;
-use crate::csum_prog::{Hook, Update};
 use crate::error::{Error, Result};
-use crate::feature::Feature;
 use crate::lab::{BACKEND_DEV, CLIENT_DEV, Family, Lab, TRANSLATOR_DEVS};
-use crate::lb::Maps;
-use crate::lb::attachment::Pins;
-use crate::lb::datapath::Options;
 use crate::packet::{Spec, find};
 use crate::population::Population;
-use crate::scenario::{BACKEND_PORT, VIP_PORT};
+use crate::way::{Node, Way};
 use crate::wire::{MAX_FRAMES, Wire};
-
-/// Who translates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Who {
-    /// Nobody: the node only forwards.
-    Nobody,
-    /// `sctp-lb`, with this way to update a checksum.
-    Lb(Hook, Update),
-    /// nftables' DNAT.
-    Nftables,
-    /// IPVS, as NAT (masquerading).
-    Ipvs,
-}
-
-/// A way through the node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Way {
-    /// Who translates.
-    pub who: Who,
-    /// Whether the port is translated as well as the address.
-    pub port: bool,
-}
-
-impl Way {
-    /// All that this kernel has.
-    pub fn all() -> Vec<Way> {
-        let mut all = vec![Way {
-            who: Who::Nobody,
-            port: false,
-        }];
-        let mut add = |who, port| all.push(Way { who, port });
-        for hook in [Hook::Tc, Hook::Xdp] {
-            add(Who::Lb(hook, Update::Bpf), false);
-            if Feature::Kfunc.available() {
-                add(Who::Lb(hook, Update::Kfunc), true);
-            }
-            add(Who::Lb(hook, Update::Bpf), true);
-        }
-        for who in [Who::Nftables, Who::Ipvs] {
-            add(who, false);
-            add(who, true);
-        }
-        all
-    }
-
-    /// What a table calls it.
-    pub fn title(self) -> String {
-        let who = match self.who {
-            Who::Nobody => return "forwarding only".into(),
-            Who::Lb(Hook::Tc, _) => "sctp-lb in tc",
-            Who::Lb(Hook::Xdp, _) => "sctp-lb in XDP",
-            Who::Nftables => "nftables DNAT",
-            Who::Ipvs => "IPVS",
-        };
-        let what = match (self.port, self.who) {
-            (false, _) => "address",
-            (true, Who::Lb(_, Update::Kfunc)) => "address and port, kfunc",
-            (true, Who::Lb(_, Update::Bpf)) => "address and port, pure BPF",
-            (true, _) => "address and port",
-        };
-        format!("{who}, {what}")
-    }
-
-    fn service(self) -> SocketAddr {
-        let addrs = Family::V4.addrs();
-        match self.who {
-            Who::Nobody => self.backend(),
-            _ => SocketAddr::new(addrs.vip, VIP_PORT),
-        }
-    }
-
-    fn backend(self) -> SocketAddr {
-        let port = if self.port { BACKEND_PORT } else { VIP_PORT };
-        SocketAddr::new(Family::V4.addrs().backend, port)
-    }
-}
 
 const CLIENT_PORT: u16 = 40_000;
 /// Verification tags of what the client and what the backend receives.
@@ -107,10 +24,8 @@ const TRANSLATOR_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 1, 0xfe], [2, 0, 0, 0, 2, 0x
 /// The network with one way through it, and an association that is established.
 #[derive(Debug)]
 pub struct Path<'obj> {
-    way: Way,
-    lab: Lab,
+    node: Node,
     wire: Wire<'obj>,
-    pins: Option<Pins>,
     /// Who serves the association.
     backend: SocketAddr,
     /// The next client to associate only halfway.
@@ -128,75 +43,24 @@ impl<'obj> Path<'obj> {
         population: &Population,
         storage: &'obj mut MaybeUninit<libbpf_rs::OpenObject>,
     ) -> Result<Self> {
-        let lab = Lab::new()?;
-        prepare_devices(&lab)?;
+        let node = Node::new(way, population)?;
+        prepare_devices(&node.lab)?;
         let mut path = Self {
-            way,
-            lab,
+            node,
             wire: Wire::load(storage)?,
-            pins: None,
             backend: way.backend(),
             next_client: CLIENT_PORT + 1,
         };
-        path.translate(population)?;
         path.associate()?;
         Ok(path)
     }
 
-    fn translate(&mut self, population: &Population) -> Result<()> {
-        let (service, backend) = (self.way.service(), self.backend);
-        match self.way.who {
-            Who::Nobody => Ok(()),
-            Who::Lb(hook, update) => self.balance(hook, update, population),
-            Who::Nftables => {
-                let rules = nft_rules(service, backend);
-                self.lab.translator.command("nft", &[&rules])?;
-                Ok(())
-            }
-            Who::Ipvs => self.add_to_ipvs(&service.to_string(), &backend.to_string()),
-        }
-    }
-
-    fn add_to_ipvs(&self, service: &str, backend: &str) -> Result<()> {
-        let node = &self.lab.translator;
-        // IPVS takes what comes in to the node itself.
-        node.ip_batch(&[format!("addr add {}/32 dev lo", Family::V4.addrs().vip)])?;
-        node.command("ipvsadm", &["-A", "--sctp-service", service, "-s", "rr"])?;
-        let real = ["-a", "--sctp-service", service, "-r", backend, "-m"];
-        node.command("ipvsadm", &real)?;
-        Ok(())
-    }
-
-    fn balance(&mut self, hook: Hook, update: Update, population: &Population) -> Result<()> {
-        let folder = format!("/sys/fs/bpf/bench-{}", std::process::id());
-        let options = population.options(Options {
-            update: Some(update),
-            ..Options::default()
-        });
-        let devices = TRANSLATOR_DEVS.map(String::from);
-        let pins = Pins::new(&PathBuf::from(folder))?;
-        let attached = self
-            .lab
-            .translator
-            .run(|| pins.attach(&devices, hook, &options));
-        let folder = pins.folder().to_path_buf();
-        self.pins = Some(pins);
-        attached??;
-        // All backends are behind the same device.
-        let gateway = Family::V4.addrs().backend;
-        let route = format!("route add 10.0.0.0/8 via {gateway}");
-        self.lab.translator.ip_batch(&[route])?;
-        let (service, backend) = (self.way.service(), self.backend);
-        Maps::pinned(&folder)?.apply(&population.desired(service, backend))?;
-        population.associate(hook, &folder, service)
-    }
-
     /// Who of all backends was chosen.
     fn find_backend(&self) -> Result<SocketAddr> {
-        let Some(pins) = &self.pins else {
+        let Some(maps) = self.node.maps()? else {
             return Ok(self.backend);
         };
-        let associations = Maps::pinned(pins.folder())?.associations()?;
+        let associations = maps.associations()?;
         let ours = associations
             .into_iter()
             .find(|assoc| assoc.original.source.port() == CLIENT_PORT);
@@ -206,7 +70,13 @@ impl<'obj> Path<'obj> {
 
     fn client_frame(&self, vtag: u32, chunks: Vec<u8>) -> Result<Vec<u8>> {
         let client = SocketAddr::new(Family::V4.addrs().client, CLIENT_PORT);
-        frame(client, self.way.service(), vtag, chunks, TRANSLATOR_MACS[0])
+        frame(
+            client,
+            self.node.way.service(),
+            vtag,
+            chunks,
+            TRANSLATOR_MACS[0],
+        )
     }
 
     fn backend_frame(&self, vtag: u32, chunks: Vec<u8>) -> Result<Vec<u8>> {
@@ -216,20 +86,22 @@ impl<'obj> Path<'obj> {
 
     fn associate(&mut self) -> Result<()> {
         let [to_client, to_backend] = TAGS;
-        let client_end = self.wire.end_at(&self.lab.client, CLIENT_DEV)?;
-        let backend_end = self.wire.end_at(&self.lab.backend, BACKEND_DEV)?;
+        let client_end = self.wire.end_at(&self.node.lab.client, CLIENT_DEV)?;
+        let backend_end = self.wire.end_at(&self.node.lab.backend, BACKEND_DEV)?;
         let init = self.client_frame(0, chunk::init(1, to_client, &[]))?;
-        self.wire.send(&self.lab.client, CLIENT_DEV, &init, 1)?;
+        self.wire
+            .send(&self.node.lab.client, CLIENT_DEV, &init, 1)?;
         self.backend = self.find_backend()?;
         let cookie = [0, 7, 0, 8, 1, 2, 3, 4];
         let init_ack = self.backend_frame(to_client, chunk::init(2, to_backend, &cookie))?;
         self.wire
-            .send(&self.lab.backend, BACKEND_DEV, &init_ack, 1)?;
+            .send(&self.node.lab.backend, BACKEND_DEV, &init_ack, 1)?;
         let echo = self.client_frame(to_backend, chunk::chunk(10, 0, &cookie[4..]))?;
-        self.wire.send(&self.lab.client, CLIENT_DEV, &echo, 1)?;
+        self.wire
+            .send(&self.node.lab.client, CLIENT_DEV, &echo, 1)?;
         let cookie_ack = self.backend_frame(to_client, chunk::chunk(11, 0, &[]))?;
         self.wire
-            .send(&self.lab.backend, BACKEND_DEV, &cookie_ack, 1)?;
+            .send(&self.node.lab.backend, BACKEND_DEV, &cookie_ack, 1)?;
         drop((client_end, backend_end));
         Ok(())
     }
@@ -249,9 +121,10 @@ impl<'obj> Path<'obj> {
     /// If not all arrive, translated, and with a right checksum.
     pub fn verify(&mut self, len: usize) -> Result<()> {
         let frame = self.data(len)?;
-        let capture = Capture::start(&self.lab.backend, BACKEND_DEV)?;
-        let _end = self.wire.end_at(&self.lab.backend, BACKEND_DEV)?;
-        self.wire.send(&self.lab.client, CLIENT_DEV, &frame, 2)?;
+        let capture = Capture::start(&self.node.lab.backend, BACKEND_DEV)?;
+        let _end = self.wire.end_at(&self.node.lab.backend, BACKEND_DEV)?;
+        self.wire
+            .send(&self.node.lab.client, CLIENT_DEV, &frame, 2)?;
         let report = capture.finish()?;
         let backend = self.backend;
         let translated = report.packets().filter(|found| found.dest == backend);
@@ -260,7 +133,7 @@ impl<'obj> Path<'obj> {
         if report.received.good != 2 || whole.count() != 2 {
             return Err(Error::Packet(format!(
                 "{}: of 2 packets of {len} bytes arrived: {report:?}",
-                self.way.title()
+                self.node.way.title()
             )));
         }
         Ok(())
@@ -272,16 +145,22 @@ impl<'obj> Path<'obj> {
     /// If not all arrive.
     pub fn measure(&mut self, len: usize) -> Result<Duration> {
         let frame = self.data(len)?;
-        let _end = self.wire.end_at(&self.lab.backend, BACKEND_DEV)?;
+        let _end = self.wire.end_at(&self.node.lab.backend, BACKEND_DEV)?;
         self.wire
-            .send(&self.lab.client, CLIENT_DEV, &frame, MAX_FRAMES)
+            .send(&self.node.lab.client, CLIENT_DEV, &frame, MAX_FRAMES)
     }
 
     fn init_of_another(&mut self) -> Result<Vec<u8>> {
         let client = SocketAddr::new(Family::V4.addrs().client, self.next_client);
         self.next_client += 1;
         let chunks = chunk::init(1, u32::from(self.next_client), &[]);
-        frame(client, self.way.service(), 0, chunks, TRANSLATOR_MACS[0])
+        frame(
+            client,
+            self.node.way.service(),
+            0,
+            chunks,
+            TRANSLATOR_MACS[0],
+        )
     }
 
     /// How long it takes for the INIT of a new association.
@@ -290,8 +169,8 @@ impl<'obj> Path<'obj> {
     /// If it does not arrive.
     pub fn measure_init(&mut self) -> Result<Duration> {
         let init = self.init_of_another()?;
-        let _end = self.wire.end_at(&self.lab.backend, BACKEND_DEV)?;
-        self.wire.send(&self.lab.client, CLIENT_DEV, &init, 1)
+        let _end = self.wire.end_at(&self.node.lab.backend, BACKEND_DEV)?;
+        self.wire.send(&self.node.lab.client, CLIENT_DEV, &init, 1)
     }
 
     /// The same for one that ends as soon as it has come to the node: what is not the way.
@@ -300,8 +179,10 @@ impl<'obj> Path<'obj> {
     /// If it does not arrive there.
     pub fn measure_init_start(&mut self) -> Result<Duration> {
         let init = self.init_of_another()?;
-        let _end = self.wire.end_at(&self.lab.translator, TRANSLATOR_DEVS[0])?;
-        self.wire.send(&self.lab.client, CLIENT_DEV, &init, 1)
+        let _end = self
+            .wire
+            .end_at(&self.node.lab.translator, TRANSLATOR_DEVS[0])?;
+        self.wire.send(&self.node.lab.client, CLIENT_DEV, &init, 1)
     }
 
     /// The same for a packet that ends as soon as it has come to the node: what is not the way.
@@ -310,18 +191,11 @@ impl<'obj> Path<'obj> {
     /// If not all arrive there.
     pub fn measure_start(&mut self, len: usize) -> Result<Duration> {
         let frame = self.data(len)?;
-        let _end = self.wire.end_at(&self.lab.translator, TRANSLATOR_DEVS[0])?;
+        let _end = self
+            .wire
+            .end_at(&self.node.lab.translator, TRANSLATOR_DEVS[0])?;
         self.wire
-            .send(&self.lab.client, CLIENT_DEV, &frame, MAX_FRAMES)
-    }
-}
-
-impl Drop for Path<'_> {
-    fn drop(&mut self) {
-        if let Some(pins) = &self.pins {
-            // What is left then is of a process that is gone: the next has another folder.
-            let _ = pins.detach_all();
-        }
+            .send(&self.node.lab.client, CLIENT_DEV, &frame, MAX_FRAMES)
     }
 }
 
@@ -338,18 +212,6 @@ fn prepare_devices(lab: &Lab) -> Result<()> {
         ns.command("ethtool", &["-K", device, "gro", "on"])?;
     }
     Ok(())
-}
-
-fn nft_rules(service: SocketAddr, backend: SocketAddr) -> String {
-    let mut rules = String::from("add table ip bench; ");
-    let _ = write!(
-        rules,
-        "add chain ip bench pre {{ type nat hook prerouting priority dstnat; }}; \
-         add rule ip bench pre ip daddr {} sctp dport {} dnat to {backend}",
-        service.ip(),
-        service.port()
-    );
-    rules
 }
 
 fn frame(

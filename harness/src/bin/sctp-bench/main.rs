@@ -10,12 +10,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bpf_sctp::bench::{LENGTHS, Way, measure, packet, works};
+use bpf_sctp::bench::{LENGTHS, measure, packet, works};
 use bpf_sctp::csum_prog::{Hook, Update};
 use bpf_sctp::feature::Feature;
 use bpf_sctp::lb::memory::memory_per_association;
-use bpf_sctp::path_bench::{self, Who};
+use bpf_sctp::path_bench::Path;
 use bpf_sctp::population::Population;
+use bpf_sctp::way::{Node, Way, Who};
+use bpf_sctp::{bench, iperf_bench};
 use clap::{Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
@@ -43,12 +45,18 @@ enum Command {
         /// Measure all of it so many times.
         #[arg(long, default_value_t = 1)]
         rounds: u32,
-        /// Only ways whose title contains this.
+        /// Only ways whose title contains this, or one of these.
         #[arg(long, value_name = "TEXT", default_value = "")]
-        only: String,
+        only: Vec<String>,
     },
     /// Measure what sctp-lb in tc takes as there is more for it to keep.
     Growth {
+        /// Measure all of it so many times.
+        #[arg(long, default_value_t = 1)]
+        rounds: u32,
+    },
+    /// Measure what iperf3 --sctp takes for a KiB, through each way.
+    Iperf3 {
         /// Measure all of it so many times.
         #[arg(long, default_value_t = 1)]
         rounds: u32,
@@ -63,6 +71,9 @@ enum Command {
         /// The same once more.
         #[arg(long, value_name = "FILE")]
         again: PathBuf,
+        /// Whole paths on a processor without CRC instructions.
+        #[arg(long, value_name = "FILE")]
+        plain: PathBuf,
         /// What was measured on this machine, in several rounds.
         #[arg(long, value_name = "FILE")]
         native: PathBuf,
@@ -90,6 +101,9 @@ const PATH_START: &str = "to the node";
 /// Lengths of SCTP packets on whole paths: a frame has no more than a page.
 const PATH_LENGTHS: [usize; 4] = [64, 256, 576, 1500];
 
+/// The hook of a line about iperf3.
+const IPERF3: &str = "iperf3";
+
 /// The hooks of lines about growth, whose `len` is a number of things, not of bytes.
 const GROWTH_DATA: &str = "growth, DATA";
 const GROWTH_INIT: &str = "growth, INIT";
@@ -104,15 +118,15 @@ fn measure_all(repeat: u32, rounds: u32) -> Result<()> {
         for len in LENGTHS {
             let frame = packet(len)?;
             for (hook, name) in [(Hook::Tc, "tc"), (Hook::Xdp, "XDP")] {
-                for way in Way::ALL {
-                    let missing = way == Way::Kfunc && !Feature::Kfunc.available();
+                for way in bench::Way::ALL {
+                    let missing = way == bench::Way::Kfunc && !Feature::Kfunc.available();
                     let too_long = len > 3000 && !Feature::SplitTestRun.available();
                     if missing || too_long || !works(hook, way, &frame) {
                         continue;
                     }
                     // Of what takes a hundred times as long, fewer do.
                     let repeat = match way {
-                        Way::Recompute if len > 4000 => repeat.div_ceil(100) * 2,
+                        bench::Way::Recompute if len > 4000 => repeat.div_ceil(100) * 2,
                         _ => repeat & !1,
                     };
                     let line = Line {
@@ -140,11 +154,12 @@ fn print_line(hook: &str, way: &str, len: usize, took: Duration) -> Result<()> {
     Ok(())
 }
 
-fn measure_paths(rounds: u32, only: &str) -> Result<()> {
-    let ways = path_bench::Way::all();
-    for way in ways.into_iter().filter(|way| way.title().contains(only)) {
+fn measure_paths(rounds: u32, only: &[String]) -> Result<()> {
+    let ways = Way::all().into_iter();
+    let wanted = |way: &Way| only.iter().any(|text| way.title().contains(text));
+    for way in ways.filter(wanted) {
         let mut storage = MaybeUninit::uninit();
-        let mut path = path_bench::Path::new(way, &Population::default(), &mut storage)
+        let mut path = Path::new(way, &Population::default(), &mut storage)
             .with_context(|| format!("set up {}", way.title()))?;
         for len in PATH_LENGTHS {
             path.verify(len)?;
@@ -172,16 +187,16 @@ fn growing(kind: &str, number: u32) -> Population {
 }
 
 fn measure_growth(rounds: u32) -> Result<()> {
-    let way = path_bench::Way {
+    let way = Way {
         who: Who::Lb(Hook::Tc, Update::Bpf),
         port: true,
     };
-    let nobody = path_bench::Way {
+    let nobody = Way {
         who: Who::Nobody,
         port: false,
     };
     let mut storage = MaybeUninit::uninit();
-    let mut path = path_bench::Path::new(nobody, &Population::default(), &mut storage)?;
+    let mut path = Path::new(nobody, &Population::default(), &mut storage)?;
     for _ in 0..rounds {
         print_line(GROWTH_DATA, PATH_START, 0, path.measure_start(GROWTH_LEN)?)?;
         print_line(GROWTH_INIT, PATH_START, 0, path.measure_init_start()?)?;
@@ -191,12 +206,23 @@ fn measure_growth(rounds: u32) -> Result<()> {
         for number in NUMBERS {
             let population = growing(kind, number as u32);
             let mut storage = MaybeUninit::uninit();
-            let mut path = path_bench::Path::new(way, &population, &mut storage)
+            let mut path = Path::new(way, &population, &mut storage)
                 .with_context(|| format!("set up {number} {kind}"))?;
             for _ in 0..rounds {
                 print_line(GROWTH_DATA, kind, number, path.measure(GROWTH_LEN)?)?;
                 print_line(GROWTH_INIT, kind, number, path.measure_init()?)?;
             }
+        }
+    }
+    Ok(())
+}
+
+fn measure_iperf3(rounds: u32) -> Result<()> {
+    for way in Way::all() {
+        let node = Node::new(way, &Population::default())
+            .with_context(|| format!("set up {}", way.title()))?;
+        for _ in 0..rounds {
+            print_line(IPERF3, &way.title(), 1024, iperf_bench::measure(&node)?)?;
         }
     }
     Ok(())
@@ -214,14 +240,16 @@ fn run(args: Args) -> Result<()> {
     match args.command {
         Command::Measure { repeat, rounds } => measure_all(repeat, rounds),
         Command::Paths { rounds, only } => measure_paths(rounds, &only),
+        Command::Iperf3 { rounds } => measure_iperf3(rounds),
         Command::Memory => print_memory(),
         Command::Growth { rounds } => measure_growth(rounds),
         Command::Report {
             instructions,
             again,
+            plain,
             native,
             plot,
-        } => report::report(&instructions, &again, &native, plot.as_deref()),
+        } => report::report(&instructions, &again, &plain, &native, plot.as_deref()),
     }
 }
 
