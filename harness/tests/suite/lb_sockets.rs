@@ -19,7 +19,7 @@ use rstest::rstest;
 use socket2::Socket;
 
 use crate::balanced::{Balanced, TIMEOUT, received_complaints};
-use crate::support::{StopOnDrop, insist, patiently, require, with_server};
+use crate::support::{StopOnDrop, insist, patiently, require, tshark_complaints, with_server};
 
 #[rstest]
 fn an_association_goes_through(
@@ -67,10 +67,11 @@ fn an_association_goes_through(
     }
     complaints.extend(received_complaints("client", &at_client, lb.vip()));
     complaints.extend(received_complaints("backend", &at_backend, lb.backend(0)));
-    insist(
-        &complaints,
-        &[("client", &at_client), ("backend", &at_backend)],
-    );
+    let reports = [("client", &at_client), ("backend", &at_backend)];
+    if !offload {
+        complaints.extend(tshark_complaints(&reports));
+    }
+    insist(&complaints, &reports);
 }
 
 /// Accepts until `stop`, and as long as there is something to accept.
