@@ -17,7 +17,9 @@ use bpf_sctp::lb::Maps;
 use bpf_sctp::lb::attachment::Pins;
 use bpf_sctp::lb::conntrack::{Association, State};
 use bpf_sctp::lb::datapath::Options;
-use bpf_sctp::lb::model::{Desired, Frontend, Service, ServiceName};
+use bpf_sctp::lb::model::{
+    Block, Desired, EndpointPolicy, Frontend, PolicyRule, PortRange, Service, ServiceName,
+};
 use bpf_sctp::lb::share::Exchange;
 use bpf_sctp::netns::Namespace;
 use bpf_sctp::planes::{PLANES, Planes, Role, addr, addrs};
@@ -287,6 +289,76 @@ fn an_association_has_every_path_and_survives_a_cut(
         &complaints,
         &[("plane-0", &reports[0]), ("plane-1", &reports[1])],
     );
+}
+
+/// Nobody is translated, but a policy has its say on each path.
+#[rstest]
+fn a_policy_holds_on_every_path(
+    #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
+    #[values(1, 2)] nr_allowed: usize,
+) {
+    require!(Feature::Root, Feature::Btf, Feature::Sctp);
+    let lb = Balanced::new(hook, V4, 1);
+    let (clients, backends) = (lb.addrs(Role::Client), lb.addrs(Role::Backend));
+    let port = BACKEND_PORTS[0];
+    let peers = clients[..nr_allowed].iter().map(|addr| Block {
+        net: (*addr).into(),
+        except: vec![],
+    });
+    let rule = PolicyRule {
+        peers: peers.collect(),
+        ports: vec![PortRange {
+            first: port,
+            last: port,
+        }],
+    };
+    let policy = EndpointPolicy {
+        ingress: Some(vec![rule]),
+        egress: None,
+    };
+    let policies = backends.iter().map(|addr| (*addr, policy.clone()));
+    lb.maps[0]
+        .apply(&Desired {
+            policies: policies.collect(),
+            ..Default::default()
+        })
+        .expect("there is room");
+    for (plane, backend) in backends.iter().enumerate() {
+        let gateway = addr(Role::ClientGateway, plane, Family::V4);
+        let route = format!("route add {backend} via {gateway}");
+        lb.planes.client.ip_batch(&[route]).expect("ip");
+    }
+    let listeners = lb.listen();
+    let dest = SocketAddr::new(backends[0], port);
+    let client =
+        sctp::connect_from_all(&lb.planes.client, &clients, dest, TIMEOUT).expect("an association");
+    let server = lb.accept(&listeners);
+    let mut complaints = Vec::new();
+    let mut transfer = |when| complaints.extend(payload_complaint(&client, &server, when));
+    transfer("on the first path");
+    if nr_allowed == 2 {
+        lb.await_assoc(0, "on both paths", |assoc| nr_confirmed(assoc) >= PLANES);
+        let own_port = client.local_addr().expect("its address");
+        let own_port = own_port.as_socket().expect("an IP address").port();
+        sctp::set_primary(&client, SocketAddr::new(backends[1], port)).expect("a peer's");
+        sctp::set_primary(&server, SocketAddr::new(clients[1], own_port)).expect("a peer's");
+        transfer("on the second path");
+        lb.planes.cut(0).expect("nft");
+        transfer("after the first path was cut");
+        complaints.extend(lb.complaints());
+    } else {
+        // Either side probes the other path, in vain.
+        let dropped = || lb.maps[0].stats().expect("counters").get("drop_policy");
+        let until = Instant::now() + TIMEOUT;
+        while dropped() == 0 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(100));
+        }
+        let assoc = lb.await_assoc(0, "there", |_| true);
+        if dropped() == 0 || assoc.paths.iter().any(|path| path.client == clients[1]) {
+            complaints.push(format!("{} dropped, {assoc:?}", dropped()));
+        }
+    }
+    insist(&complaints, &[]);
 }
 
 #[rstest]
