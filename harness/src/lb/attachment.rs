@@ -72,7 +72,8 @@ impl Pins {
     /// it is not.
     ///
     /// # Errors
-    /// If bpffs cannot be mounted, or the folder is on another file system.
+    /// If bpffs cannot be mounted, or would be gone with this process, or the folder is on another
+    /// file system.
     pub fn new(folder: &Path) -> Result<Self> {
         let doing = || {
             format!(
@@ -81,6 +82,15 @@ impl Pins {
             )
         };
         if folder.starts_with(BPFFS) && !is_bpffs(Path::new(BPFFS)) {
+            if has_own_mounts() {
+                return Err(io::Error::from(io::ErrorKind::Unsupported)).doing(|| {
+                    format!(
+                        "pin to {}: here is no bpffs, and one mounted here would be gone with this \
+                         process. Instead of ip netns exec, use nsenter --net=/run/netns/NAME",
+                        folder.display()
+                    )
+                });
+            }
             mount(
                 Some("bpf"),
                 BPFFS,
@@ -279,6 +289,14 @@ fn file_name(device: &str) -> String {
 
 fn device_name(file: &str) -> String {
     file.replace("%2E", ".").replace("%25", "%")
+}
+
+/// Whether this process sees other mounts than who started it, so that those that it makes end with
+/// it: as with `ip netns exec`, which also hides bpffs.
+fn has_own_mounts() -> bool {
+    let mounts = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let starter = mounts(std::os::unix::process::parent_id());
+    starter.is_some() && starter != mounts(std::process::id())
 }
 
 fn is_bpffs(path: &Path) -> bool {

@@ -369,3 +369,20 @@ fn the_monitor_shows_associations_and_drops() {
     assert_eq!(dropped["reason"], "drop_policy", "{text}");
     assert_eq!(dropped["packet"]["dest"], lb.vip().to_string(), "{text}");
 }
+
+/// `ip netns exec` hides bpffs: what would be pinned there would be gone at once.
+#[test]
+fn pins_that_would_vanish_are_refused() {
+    require!(Feature::Root);
+    let script = format!(
+        "mount -t sysfs none /sys && exec {} attach lo",
+        env!("CARGO_BIN_EXE_sctp-lb")
+    );
+    let output = Command::new("unshare")
+        .args(["--mount", "--net", "sh", "-c", &script])
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("nsenter"), "{said}");
+}
