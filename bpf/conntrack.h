@@ -199,7 +199,10 @@ static __always_inline long add_paths(struct opening *opening, struct assoc *ass
 	return add_path(opening, id, DIR_ORIGINAL);
 }
 
-/* Open an association. Returns 0, -EEXIST if there is no free port, or another error if there is no room. */
+/*
+ * Open an association. Returns 0, -EEXIST if there is no free port, -ENOMEM if the
+ * kernel has no memory for its timer, or another error if there is no room.
+ */
 static __noinline long open_assoc(ctx_t *ctx, struct opening *opening)
 {
 	__u64 id = (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();

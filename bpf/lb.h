@@ -51,6 +51,8 @@ static __always_inline int open_and_translate(ctx_t *ctx, struct packet *pkt, st
 	err = open_assoc(ctx, opening);
 	if (err == -EEXIST)
 		return drop(ctx, pkt, STAT_DROP_NO_PORT);
+	if (err == -ENOMEM)
+		return drop(ctx, pkt, STAT_DROP_NO_TIMER);
 	if (err)
 		return drop(ctx, pkt, STAT_DROP_FULL);
 	keep_addrs(opening);

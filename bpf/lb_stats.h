@@ -28,6 +28,7 @@ enum stat {
 	STAT_DROP_NO_BACKEND,		/* the service has none */
 	STAT_DROP_TAG,			/* a verification tag that is not the association's */
 	STAT_DROP_FULL,			/* no room for a new association */
+	STAT_DROP_NO_TIMER,		/* the kernel had no memory for the timer of a new association */
 	STAT_DROP_NO_PORT,		/* no free source port for a new association */
 	STAT_DROP_NO_MASQUERADE,	/* no address of this node in the packet's family */
 	STAT_DROP_POLICY,		/* no policy allows it */

@@ -15,7 +15,7 @@ use bpf_sctp::packet::{Spec, Stored, find};
 use rstest::rstest;
 use serde::Deserialize;
 
-use crate::support::{backend_by_family, fail, feature_of, require};
+use crate::support::{backend_by_family, fail, feature_of, require, resend};
 
 pub(crate) const SIZES: Sizes = Sizes {
     assocs: 256,
@@ -252,6 +252,10 @@ fn drops(lb: &Datapath<'_>) -> Vec<(String, u64)> {
 
 /// Runs the program on a frame: what comes out, or the reason why it is dropped.
 fn run(lb: &Datapath<'_>, frame: &[u8], grows: bool) -> Result<Vec<u8>, String> {
+    resend(Err, || run_once(lb, frame, grows))
+}
+
+fn run_once(lb: &Datapath<'_>, frame: &[u8], grows: bool) -> Result<Vec<u8>, String> {
     let before = drops(lb);
     let verdict = if grows {
         lb.run_growing(frame)

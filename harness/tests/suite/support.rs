@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bpf_sctp::capture::Report;
 use bpf_sctp::csum_prog::Update;
@@ -48,6 +48,21 @@ pub fn missing(features: &[Feature]) -> Option<Missing> {
         .write_all(line.as_bytes())
         .expect("stderr");
     Some(missing)
+}
+
+/// Sends a packet again, as a client would, while it is dropped because the kernel has no memory
+/// for a timer. Since Linux 6.18 it takes none from the page allocator while the machine has not
+/// set up all of its memory, which some virtual machines leave for later.
+pub fn resend<T: PartialEq>(dropped: impl FnOnce(String) -> T, mut send: impl FnMut() -> T) -> T {
+    let dropped = dropped("drop_no_timer".into());
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let outcome = send();
+        if outcome != dropped || Instant::now() > end {
+            return outcome;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Returns from the test if the kernel lacks one of the features.
