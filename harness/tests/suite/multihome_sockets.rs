@@ -208,9 +208,16 @@ impl Balanced {
     fn client_complaints(&self, reports: &[Report]) -> Vec<String> {
         let (vips, backends) = (self.addrs(Role::Vip), self.addrs(Role::Backend));
         let mut complaints = Vec::new();
+        if reports.iter().all(|report| report.received.packets == 0) {
+            complaints.push("nothing received".into());
+        }
         for (plane, report) in reports.iter().enumerate() {
-            let received = &report.received;
-            if received.packets == 0 || received.good != received.packets {
+            let (sent, received) = (&report.sent, &report.received);
+            // A stack may send by one plane from its address in another, where the answers go.
+            if sent.packets + received.packets == 0 {
+                complaints.push(format!("nothing in plane {plane}"));
+            }
+            if received.good != received.packets {
                 complaints.push(format!("received in plane {plane}: {received:?}"));
             }
             for found in report.packets() {
