@@ -159,6 +159,7 @@ static __always_inline long add_path(struct opening *opening, __u64 id, enum dir
 	opening->path.dir = dir;
 	opening->path.confirmed = 1;
 	opening->path.shared = 0;
+	opening->path.mtu = 0;
 	return bpf_map_update_elem(&paths, &opening->key, &opening->path, BPF_NOEXIST);
 }
 

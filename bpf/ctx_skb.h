@@ -50,6 +50,12 @@ static __always_inline __u32 ctx_len(ctx_t *ctx)
 	return ctx->len;
 }
 
+/* Several packets in one. */
+static __always_inline bool ctx_is_gso(ctx_t *ctx)
+{
+	return ctx->gso_size;
+}
+
 static __always_inline int ctx_load(ctx_t *ctx, __u32 offset, void *to, __u32 len)
 {
 	return bpf_skb_load_bytes(ctx, offset, to, len);

@@ -29,6 +29,11 @@ static __always_inline __u32 ctx_len(ctx_t *ctx)
 	return bpf_xdp_get_buff_len(ctx);
 }
 
+static __always_inline bool ctx_is_gso(ctx_t *ctx)
+{
+	return false;
+}
+
 static __always_inline int ctx_load(ctx_t *ctx, __u32 offset, void *to, __u32 len)
 {
 	return bpf_xdp_load_bytes(ctx, offset, to, len);

@@ -12,6 +12,7 @@
 #include "conntrack.h"
 #include "asconf.h"
 #include "icmp.h"
+#include "mtu.h"
 #include "service.h"
 
 static __always_inline struct lb_settings *get_settings(void)
@@ -286,6 +287,10 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct tuple 
 		return !path->confirmed && dir == DIR_ORIGINAL && assoc->service ?
 		       AGAIN : drop(ctx, pkt, STAT_DROP_TAG);
 	note_packet(found, pkt, &chunks);
+	if (dir == DIR_REPLY && is_too_big(ctx, pkt, found)) {
+		count(STAT_TOO_BIG);
+		return CTX_PASS;
+	}
 	reason = follow_path(ctx, pkt, tuple, path, assoc, &chunks);
 	if (reason)
 		return drop(ctx, pkt, reason);

@@ -14,6 +14,7 @@ enum stat {
 	STAT_ADDRS,			/* INITs and INIT ACKs whose address parameters were translated */
 	STAT_ADDRS_NOT_ADDED,		/* those in which there was no room for all of the service's */
 	STAT_ICMP,			/* ICMP errors translated */
+	STAT_TOO_BIG,			/* replies left to the stack, to tell the backend of the route's MTU */
 	STAT_ADDRESS_ONLY,		/* translated without a change in the SCTP packet */
 	STAT_CSUM_KFUNC,		/* checksum updated by the kernel */
 	STAT_CSUM_BPF,			/* checksum updated in BPF */

@@ -27,7 +27,10 @@ struct path {
 	__u8 dir;		/* enum direction */
 	__u8 confirmed;		/* it was opened by an INIT, or has carried the right tag */
 	__u8 shared;		/* several there have one back, which leads where the last packet came from */
-	__u8 pad;
+	__u8 pad1;
+	__u16 mtu;		/* of the route, back to the client */
+	__u16 mtu_time;		/* when it was that: mtu.h */
+	__u32 pad2;
 };
 
 /* RFC 9260 section 4, as seen from between the two sides. */

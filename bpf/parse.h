@@ -18,6 +18,7 @@
 
 #define MAX_VLAN_TAGS 2
 #define MAX_IPV6_EXT_HEADERS 8
+#define IP_DF 0x4000
 #define IP_MF 0x2000
 #define IP_OFFSET 0x1fff
 #define IP6_MF_OFFSET 0xfff9
@@ -51,6 +52,7 @@ struct packet {
 	__u64 now;		/* when it came: not of the parser */
 	struct sctp_common_header sctp;
 	bool ipv6;
+	bool may_fragment;	/* routers may fragment it */
 };
 
 /* What came out: SCTP or ICMP in full, neither, or SCTP that can't be had whole. */
@@ -105,6 +107,7 @@ static __always_inline enum parse_result parse_ipv4(ctx_t *ctx, struct packet *p
 		return ip.protocol == IPPROTO_SCTP ? PARSE_TRUNCATED : PARSE_OTHER;
 	pkt->l4_offset = pkt->ip_offset + header_len;
 	pkt->l4_len = len - header_len;
+	pkt->may_fragment = !(ip.frag_off & bpf_htons(IP_DF));
 	return ip.protocol == IPPROTO_SCTP ? PARSE_SCTP : PARSE_ICMP;
 }
 

@@ -215,6 +215,7 @@ __noinline int set_path(struct opening *opening)
 	path = &opening->path;
 	path->seen = 0;
 	path->confirmed = 0;
+	path->mtu = 0;
 	found = bpf_map_lookup_elem(&paths, &opening->key);
 	if (found && is_taken(found, path->assoc)) {
 		count(STAT_PATHS_REFUSED);

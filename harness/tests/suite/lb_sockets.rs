@@ -208,6 +208,48 @@ fn path_mtu_discovery_works_through_it(
     assert_eq!(after.get("icmp"), before.get("icmp"));
 }
 
+/// Only the load balancer knows the MTU of the way to the client: it has to tell the backend.
+#[rstest]
+fn path_mtu_discovery_works_for_replies(
+    #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    require!(Feature::Root, Feature::Btf, Feature::Sctp);
+    let lb = Balanced::new(hook, family, false, None);
+    lb.serve([0]);
+    let [to_client, _] = TRANSLATOR_DEVS;
+    let net = match family {
+        Family::V4 => "192.0.2.0/24",
+        Family::V6 => "2001:db8:1::/64 metric 256",
+    };
+    lb.lab
+        .translator
+        .ip_batch(&[format!("route replace {net} dev {to_client} mtu lock 1300")])
+        .expect("ip");
+    let listener = sctp::listen(&lb.lab.backend, lb.backend(0), TIMEOUT).expect("a socket");
+    let (_client, mut server) = lb.associate(&listener);
+    server.write_all(&[7; 1400]).expect("it is open");
+    let client = family.addrs().client.to_string();
+    let route = || lb.lab.backend.command("ip", &["route", "get", &client]);
+    let learned = (0..50).any(|_| {
+        thread::sleep(Duration::from_millis(100));
+        route().expect("ip").contains("mtu 1300")
+    });
+    let stats = lb.maps.stats().expect("counters");
+    assert!(
+        learned && stats.get("too_big") > 0,
+        "{stats:?} {:?}",
+        route()
+    );
+
+    let (client, server) = lb.associate(&listener);
+    assert!(transfer::both_ways(&client, &server, 1 << 18).expect("it goes on"));
+    assert_eq!(
+        lb.maps.stats().expect("counters").get("too_big"),
+        stats.get("too_big")
+    );
+}
+
 #[rstest]
 fn lksctp_tools_are_content(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
     require!(Feature::Root, Feature::Btf, Feature::Sctp);
