@@ -36,6 +36,13 @@ static __always_inline bool tag_matches(const struct tags *tags, const struct ch
 	return tag && tag == vtag;
 }
 
+/* Whether it is a tag of either side, confirmed or not. */
+static __always_inline bool has_tag(const struct assoc *assoc, __be32 tag)
+{
+	return tag && (tag == assoc->tags.tag[0] || tag == assoc->tags.tag[1] ||
+		       tag == assoc->pending.tag[0] || tag == assoc->pending.tag[1]);
+}
+
 static __always_inline void follow_init(struct assoc *assoc, const struct chunks *chunks, __u32 dir,
 					__u64 now)
 {
@@ -84,7 +91,8 @@ static __always_inline void follow_state(struct assoc *assoc, const struct chunk
 		assoc->state = ASSOC_SHUTDOWN_ACK_SENT;
 	if (saw(chunks, CHUNK_SHUTDOWN_COMPLETE) && assoc->state == ASSOC_SHUTDOWN_ACK_SENT)
 		assoc->state = ASSOC_CLOSED;
-	if (saw(chunks, CHUNK_ABORT))
+	/* From where nobody was answered, the tag may be guessed; to there, it refuses a guess. */
+	if (saw(chunks, CHUNK_ABORT) && !chunks->unproven)
 		assoc->state = ASSOC_CLOSED;
 }
 

@@ -147,7 +147,6 @@ static __always_inline void fill_assoc(struct assoc *assoc, const struct opening
 	assoc->translated = opening->to;
 	assoc->service = opening->service;
 	assoc->backend = opening->backend;
-	assoc->generation = opening->generation;
 }
 
 /* Add the path of opening->key. One that another association only expects must give way. */
@@ -160,6 +159,7 @@ static __always_inline long add_path(struct opening *opening, __u64 id, enum dir
 	opening->path.confirmed = 1;
 	opening->path.shared = 0;
 	opening->path.mtu = 0;
+	opening->path.generation = opening->generation;
 	return bpf_map_update_elem(&paths, &opening->key, &opening->path, BPF_NOEXIST);
 }
 

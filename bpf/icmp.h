@@ -150,8 +150,7 @@ static __noinline int rewrite_icmp(ctx_t *ctx, struct packet *pkt, struct packet
 /* A host believes an error only if it quotes a tag in use, or an INIT (RFC 9260 section 10). */
 static __always_inline bool quotes_assoc(const struct assoc *assoc, __be32 vtag)
 {
-	return !vtag || vtag == assoc->tags.tag[0] || vtag == assoc->tags.tag[1] ||
-	       vtag == assoc->pending.tag[0] || vtag == assoc->pending.tag[1];
+	return !vtag || has_tag(assoc, vtag);
 }
 
 static __noinline int translate_icmp(ctx_t *ctx, struct packet *pkt)

@@ -22,23 +22,27 @@ static __always_inline struct lb_settings *get_settings(void)
 	return bpf_map_lookup_elem(&settings, &key);
 }
 
-/* The peers as the policies know them: who opened the association, and who serves it. */
-static __always_inline bool assoc_is_allowed(struct assoc *assoc)
+/*
+ * The peers as the policies know them: who opened the association, by the address
+ * that the path is for, and who serves it at @port. @path: the entry in the map
+ */
+__noinline int path_is_allowed(struct tuple *tuple, struct path *path, __be16 port)
 {
 	struct lb_settings *settings = get_settings();
 	__u32 generation;
 
-	if (!settings)
+	if (!settings || !tuple || !path)
 		return true;
 	generation = settings->generation;
-	if (assoc->generation == generation)
+	if (path->generation == generation)
 		return true;
 	/* Judge after that: what is judged by older policies must not pass for the newer. */
 	barrier();
-	if (!policy_allows(&assoc->original.saddr, &assoc->translated.daddr,
-			   assoc->translated.dport))
+	if (!(path->dir == DIR_ORIGINAL ?
+	      policy_allows(&tuple->saddr, &path->to.daddr, port) :
+	      policy_allows(&path->to.daddr, &tuple->saddr, port)))
 		return false;
-	assoc->generation = generation;
+	path->generation = generation;
 	return true;
 }
 
@@ -115,16 +119,26 @@ static __noinline int open_to_service(ctx_t *ctx, struct packet *pkt, struct chu
 	return open_and_translate(ctx, pkt, opening);
 }
 
-/* Whether the packet has been here before, by another device or hook: its replies have a path. */
-static __always_inline bool is_translated(const struct packet *pkt)
+/*
+ * Whether the packet has been here before, by another device or hook: its replies
+ * have a path, and it carries, or offers, a tag of their association.
+ */
+static __noinline bool is_translated(const struct packet *pkt, const struct chunks *chunks)
 {
 	struct tuple tuple, reply;
+	struct assoc *assoc;
 	struct path *path;
 
+	if (!pkt || !chunks)
+		return false;
 	tuple_of(&tuple, pkt);
 	reverse_tuple(&reply, &tuple);
 	path = bpf_map_lookup_elem(&paths, &reply);
-	return path && path->dir == DIR_REPLY;
+	if (!path || path->dir != DIR_REPLY)
+		return false;
+	assoc = bpf_map_lookup_elem(&assocs, &path->assoc);
+	return assoc && path_is_allowed(&reply, path, assoc->translated.dport) &&
+	       has_tag(assoc, saw(chunks, CHUNK_INIT) ? chunks->init_tag : pkt->sctp.vtag);
 }
 
 /* Not to a service, but some policy has a say: track it, so that replies are known. */
@@ -134,7 +148,7 @@ static __noinline int open_directly(ctx_t *ctx, struct packet *pkt, struct chunk
 	struct opening *opening;
 	int reason;
 
-	if (is_translated(pkt))
+	if (is_translated(pkt, chunks))
 		return CTX_PASS;
 	if (!policy_allows(&pkt->saddr, &pkt->daddr, pkt->sctp.dest))
 		return drop(ctx, pkt, STAT_DROP_POLICY);
@@ -166,6 +180,14 @@ static __always_inline bool is_stray_reply(const struct tuple *tuple)
 	return settings && settings->service_only && bpf_map_lookup_elem(&backend_endpoints, &key);
 }
 
+/* What a client may send first from an address that nobody has named, and nothing that goes with it. */
+static __always_inline bool is_probe(const struct chunks *chunks)
+{
+	__u32 probe = 1U << CHUNK_HEARTBEAT, auth = 1U << CHUNK_AUTH;
+
+	return chunks->asconf ? saw(chunks, CHUNK_AUTH) : (chunks->seen & ~auth) == probe;
+}
+
 /* A packet without a path. */
 static __noinline int handle_new(ctx_t *ctx, struct packet *pkt, struct tuple *tuple)
 {
@@ -182,7 +204,7 @@ static __noinline int handle_new(ctx_t *ctx, struct packet *pkt, struct tuple *t
 		return open_directly(ctx, pkt, &chunks);
 	if (saw(&chunks, CHUNK_INIT))
 		return open_to_service(ctx, pkt, &chunks, service);
-	if ((saw(&chunks, CHUNK_HEARTBEAT) || chunks.asconf) && learn_path(pkt, tuple, service->id))
+	if (is_probe(&chunks) && learn_path(pkt, tuple, service->id))
 		return AGAIN;
 	return drop(ctx, pkt, STAT_DROP_NO_ASSOC);
 }
@@ -204,12 +226,36 @@ static __always_inline bool is_over(const struct assoc *assoc, const struct chun
 	return !backend || backend->draining;
 }
 
-/* Whether an INIT comes where its association only expects packets, and is not of it. */
-static __always_inline bool is_other_init(const struct assoc *assoc, const struct path *path,
-					  const struct chunks *chunks)
+/* Whether the other side's packets have the path that is the way back of this one, and it has sent some. */
+__noinline int is_answered(struct path *path)
 {
-	return saw(chunks, CHUNK_INIT) && path->dir == DIR_ORIGINAL && !path->confirmed &&
-	       chunks->init_tag != assoc->tags.tag[DIR_REPLY];
+	struct tuple key;
+	struct path *back;
+
+	if (!path)
+		return false;
+	reverse_tuple(&key, &path->to);
+	back = bpf_map_lookup_elem(&paths, &key);
+	return back && back->assoc == path->assoc && back->confirmed;
+}
+
+/* To whom a client has named, but who has not been heard: what he serves, and his policies, are not the client's to say. */
+__noinline int is_others(struct tuple *tuple, struct path *path)
+{
+	return tuple && path && !is_answered(path) &&
+	       (find_service(tuple) ||
+		!policy_allows(&tuple->saddr, &path->to.daddr, tuple->dport));
+}
+
+/* Whether an INIT comes where its association only expects packets, and is not of it. */
+static __always_inline bool is_other_init(const struct assoc *assoc, struct tuple *tuple,
+					  struct path *path, const struct chunks *chunks)
+{
+	if (!saw(chunks, CHUNK_INIT))
+		return false;
+	if (path->dir == DIR_ORIGINAL)
+		return !path->confirmed && chunks->init_tag != assoc->tags.tag[DIR_REPLY];
+	return is_others(tuple, path);
 }
 
 /* Read what translate_addrs() takes, before anything has changed. */
@@ -242,8 +288,8 @@ static __always_inline void note_packet(struct path *path, const struct packet *
 					const struct chunks *chunks)
 {
 	path->seen = pkt->now;
-	/* An INIT has no tag that would prove anything. */
-	if (!path->confirmed && !saw(chunks, CHUNK_INIT))
+	/* An INIT has no tag that would prove anything, and an ABORT may refuse what was none of the association's. */
+	if (!path->confirmed && !saw(chunks, CHUNK_INIT) && !saw(chunks, CHUNK_ABORT))
 		path->confirmed = 1;
 }
 
@@ -272,16 +318,17 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct tuple 
 		forget_assoc(assoc, path->assoc);
 		return AGAIN;
 	}
-	if (is_other_init(assoc, path, &chunks)) {
-		delete_unused_path(tuple);
+	if (is_other_init(assoc, tuple, path, &chunks)) {
+		delete_path(tuple, path->assoc);
 		return AGAIN;
 	}
 	reason = read_if_init(ctx, pkt, &chunks);
 	if (reason)
 		return drop(ctx, pkt, reason);
-	if (!assoc_is_allowed(assoc))
+	if (!path_is_allowed(tuple, found, assoc->translated.dport))
 		return drop(ctx, pkt, STAT_DROP_POLICY);
 	pkt->now = bpf_ktime_get_coarse_ns();
+	chunks.unproven = saw(&chunks, CHUNK_ABORT) && !(path->confirmed && is_answered(path));
 	if (!follow_assoc(ctx, assoc, pkt, &chunks, dir))
 		/* Where nobody has been yet, it may be another association's. */
 		return !path->confirmed && dir == DIR_ORIGINAL && assoc->service ?

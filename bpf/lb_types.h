@@ -30,7 +30,7 @@ struct path {
 	__u8 pad1;
 	__u16 mtu;		/* of the route, back to the client */
 	__u16 mtu_time;		/* when it was that: mtu.h */
-	__u32 pad2;
+	__u32 generation;	/* of the policies that allowed it */
 };
 
 /* RFC 9260 section 4, as seen from between the two sides. */
@@ -63,10 +63,10 @@ struct assoc {
 	struct tuple translated;	/* what they become */
 	__u32 service;			/* 0: none, tracked for its policy */
 	__u32 backend;
-	__u32 generation;		/* of the policies that allowed it */
 	__u32 unanswered;		/* INITs since the backend was last heard */
 	__be32 indexed;			/* the tag by which it is in the map by_tag */
 	__u32 opener;			/* the node that opened it, whose copy user space ends; 0: this one */
+	__u32 pad;
 };
 
 /* The most addresses of a client, of a service and of a backend. */

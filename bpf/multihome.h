@@ -172,9 +172,16 @@ static __always_inline int name_vips(ctx_t *ctx, struct packet *pkt, struct open
 	return append_addrs(ctx, pkt, opening, left);
 }
 
-/* Nobody is translated: the other side's addresses are known by what it says. */
+/*
+ * Nobody is translated: the other side's addresses are known by what it says. That
+ * counts once, while the client waits for it: later the client would not listen.
+ */
 static __always_inline int learn_peer(struct opening *opening)
 {
+	struct assoc *assoc = bpf_map_lookup_elem(&assocs, &opening->path.assoc);
+
+	if (!assoc || assoc->state != ASSOC_COOKIE_WAIT || opening->addrs.backend.nr > 1)
+		return 0;
 	opening->addrs.vip = opening->named;
 	opening->addrs.backend = opening->named;
 	return keep_addrs(opening);
@@ -228,7 +235,8 @@ static __always_inline int add_client(struct assoc *assoc, __u64 id, struct open
 
 /*
  * A HEARTBEAT or ASCONF from an address that nobody has named, to a service: its
- * tag says whose it is. Returns whether there is a path for it now.
+ * tag says whose it is. Not where the backend sees this node's address instead: it
+ * would take a guess for the client's. Returns whether there is a path for it now.
  */
 static __noinline bool learn_path(struct packet *pkt, struct tuple *tuple, __u32 service)
 {
@@ -246,7 +254,7 @@ static __noinline bool learn_path(struct packet *pkt, struct tuple *tuple, __u32
 	id = *found;
 	assoc = bpf_map_lookup_elem(&assocs, &id);
 	if (!assoc || assoc->service != service || load_addrs(opening, id) ||
-	    !addr_bit(&opening->addrs.vip, &tuple->daddr))
+	    opening->addrs.source_translated || !addr_bit(&opening->addrs.vip, &tuple->daddr))
 		return false;
 	one_addr(&opening->named, &tuple->saddr);
 	if (add_client(assoc, id, opening))

@@ -216,6 +216,7 @@ __noinline int set_path(struct opening *opening)
 	path->seen = 0;
 	path->confirmed = 0;
 	path->mtu = 0;
+	path->generation = 0;
 	found = bpf_map_lookup_elem(&paths, &opening->key);
 	if (found && is_taken(found, path->assoc)) {
 		count(STAT_PATHS_REFUSED);
@@ -348,7 +349,8 @@ static __noinline int delete_paths_of(struct opening *opening, const struct ip_a
 	addrs = &opening->addrs;
 	id = opening->path.assoc;
 	bit = nth_of(addr_bit(&addrs->client, client), 0);
-	source = bit < MAX_ADDRS ? source_of(addrs, bit) : NULL;
+	/* What backends see instead of several addresses leads back to any of them. */
+	source = bit < MAX_ADDRS && !addrs->source_translated ? source_of(addrs, bit) : NULL;
 	bpf_for(i, 0, MAX_ADDRS) {
 		opening->key = opening->from;
 		opening->key.saddr = *client;

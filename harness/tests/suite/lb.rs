@@ -177,6 +177,10 @@ fn outcome_of_one(lb: &Datapath<'_>, frame: &[u8]) -> Result<Vec<u8>, String> {
     }
 }
 
+fn outcome_of(lb: &Datapath<'_>, spec: &Spec) -> Result<Vec<u8>, String> {
+    outcome(lb, &spec.build().expect("it fits").bytes)
+}
+
 fn expect_drop(lb: &Datapath<'_>, spec: &Spec, reason: &str) {
     let frame = spec.build().expect("it fits").bytes;
     let got = outcome(lb, &frame);
@@ -977,6 +981,99 @@ mod policy {
                 1
             );
             expect_translated(lb, &answer(backend), &answer(place.vip()));
+        });
+    }
+
+    fn at(addr: &str, port: u16) -> SocketAddr {
+        SocketAddr::new(addr.parse().expect("an address"), port)
+    }
+
+    /// An IPv4 address parameter of INIT and INIT ACK (RFC 9260 section 3.3.2.1).
+    fn named(addr: SocketAddr) -> Vec<u8> {
+        match addr.ip() {
+            IpAddr::V4(ip) => [&[0, 5, 0, 8], &ip.octets()[..]].concat(),
+            IpAddr::V6(_) => panic!("{addr} is not IPv4"),
+        }
+    }
+
+    fn data(source: SocketAddr, dest: SocketAddr) -> Spec {
+        spec(source, dest, BACKEND_TAG, chunk::data(b"data"))
+    }
+
+    fn only(addr: SocketAddr) -> Block {
+        Block {
+            net: addr.ip().into(),
+            except: vec![],
+        }
+    }
+
+    #[rstest]
+    fn a_policy_that_changes_holds_for_each_path(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+        require!(Feature::Root, Feature::Btf);
+        let place = Place::in_bpf(hook, false);
+        let (backend, vip) = (place.backend(1), place.vip());
+        let clients = [place.client(), at("192.0.2.2", place.client().port())];
+        with_lb(place, &desired(service(place, &[backend])), |lb| {
+            let first = chunk::init(1, CLIENT_TAG, &named(clients[1]));
+            let ack = chunk::init(2, BACKEND_TAG, &[]);
+            outcome_of(lb, &spec(clients[0], vip, 0, first)).expect("it is opened");
+            let ack = spec(backend, clients[0], CLIENT_TAG, ack);
+            outcome_of(lb, &ack).expect("it is answered");
+            for allowed in [0, 1, 0] {
+                let rules = vec![rule(vec![only(clients[allowed])], ports(0, u16::MAX))];
+                let policy = with_policy(place, backend.ip(), ingress(rules));
+                lb.maps().apply(&policy).expect("there is room");
+                let client = clients[allowed];
+                expect_translated(lb, &data(client, vip), &data(client, backend));
+                let denied = clients[1 - allowed];
+                expect_drop(lb, &data(denied, vip), "drop_policy");
+                // Nor as if it had been translated before.
+                expect_drop(lb, &data(denied, backend), "drop_policy");
+            }
+        });
+    }
+
+    #[rstest]
+    fn addresses_that_a_peer_names_late_are_not_its(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+        require!(Feature::Root, Feature::Btf);
+        let place = Place::in_bpf(hook, false);
+        let (client, peer) = (place.client(), at("203.0.113.77", 36412));
+        let other = at("203.0.113.78", 36412);
+        let policy = EndpointPolicy {
+            ingress: Some(vec![]),
+            egress: Some(vec![rule(vec![place.everybody()], ports(0, u16::MAX))]),
+        };
+        with_lb(place, &with_policy(place, client.ip(), policy), |lb| {
+            let ack = |parameters: &[u8]| {
+                let ack = chunk::init(2, BACKEND_TAG, parameters);
+                spec(peer, client, CLIENT_TAG, ack)
+            };
+            let (cookie_echo, cookie_ack) =
+                (chunk::chunk(10, 0, &[0; 4]), chunk::chunk(11, 0, &[]));
+            for packet in [
+                init(client, peer),
+                ack(&[]),
+                spec(client, peer, BACKEND_TAG, cookie_echo),
+                spec(peer, client, CLIENT_TAG, cookie_ack),
+                ack(&named(other)),
+            ] {
+                outcome_of(lb, &packet).expect("it is the association's");
+            }
+            expect_drop(lb, &init(other, client), "drop_policy");
+        });
+    }
+
+    #[rstest]
+    fn who_is_only_named_keeps_its_policy(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+        require!(Feature::Root, Feature::Btf);
+        let place = Place::in_bpf(hook, false);
+        let (backend, client) = (place.backend(1), place.client());
+        let claimed = at("192.0.2.50", client.port());
+        let wanted = with_policy(place, claimed.ip(), ingress(vec![]));
+        with_lb(place, &wanted, |lb| {
+            let first = chunk::init(1, CLIENT_TAG, &named(claimed));
+            outcome_of(lb, &spec(client, place.vip(), 0, first)).expect("it is opened");
+            expect_drop(lb, &init(backend, claimed), "drop_policy");
         });
     }
 }

@@ -129,8 +129,6 @@ impl Maps {
         told: Option<[u32; 2]>,
         directory: &Directory,
     ) -> Result<Adoption> {
-        // Judge after that: what is judged by older policies must not pass for the newer.
-        let generation = self.settings()?.generation;
         let known = self.assoc(record.id)?;
         if let Some(refusal) = self.refusal(opener, record, known.as_ref())? {
             return Ok(Adoption::Refused(refusal));
@@ -146,7 +144,6 @@ impl Maps {
         };
         let mut assoc = updated(known.as_ref(), opener, record, expiry(0)?);
         assoc.expires = assoc.expires.max(expiry(record.ttl_ms)?);
-        assoc.generation = generation;
         if known.is_none() {
             match directory.numbers(record) {
                 Ok(numbers) => (assoc.service, assoc.backend) = numbers,
