@@ -21,6 +21,7 @@ use bpf_sctp::packet::{Spec, Stored, find};
 use rstest::rstest;
 use serde::Deserialize;
 
+use crate::multihome::address_parameter;
 use crate::support::{fail, feature_of, require, resend};
 
 const SIZES: Sizes = Sizes {
@@ -988,14 +989,6 @@ mod policy {
         SocketAddr::new(addr.parse().expect("an address"), port)
     }
 
-    /// An IPv4 address parameter of INIT and INIT ACK (RFC 9260 section 3.3.2.1).
-    fn named(addr: SocketAddr) -> Vec<u8> {
-        match addr.ip() {
-            IpAddr::V4(ip) => [&[0, 5, 0, 8], &ip.octets()[..]].concat(),
-            IpAddr::V6(_) => panic!("{addr} is not IPv4"),
-        }
-    }
-
     fn data(source: SocketAddr, dest: SocketAddr) -> Spec {
         spec(source, dest, BACKEND_TAG, chunk::data(b"data"))
     }
@@ -1014,7 +1007,7 @@ mod policy {
         let (backend, vip) = (place.backend(1), place.vip());
         let clients = [place.client(), at("192.0.2.2", place.client().port())];
         with_lb(place, &desired(service(place, &[backend])), |lb| {
-            let first = chunk::init(1, CLIENT_TAG, &named(clients[1]));
+            let first = chunk::init(1, CLIENT_TAG, &address_parameter(clients[1].ip()));
             let ack = chunk::init(2, BACKEND_TAG, &[]);
             outcome_of(lb, &spec(clients[0], vip, 0, first)).expect("it is opened");
             let ack = spec(backend, clients[0], CLIENT_TAG, ack);
@@ -1055,7 +1048,7 @@ mod policy {
                 ack(&[]),
                 spec(client, peer, BACKEND_TAG, cookie_echo),
                 spec(peer, client, CLIENT_TAG, cookie_ack),
-                ack(&named(other)),
+                ack(&address_parameter(other.ip())),
             ] {
                 outcome_of(lb, &packet).expect("it is the association's");
             }
@@ -1071,7 +1064,7 @@ mod policy {
         let claimed = at("192.0.2.50", client.port());
         let wanted = with_policy(place, claimed.ip(), ingress(vec![]));
         with_lb(place, &wanted, |lb| {
-            let first = chunk::init(1, CLIENT_TAG, &named(claimed));
+            let first = chunk::init(1, CLIENT_TAG, &address_parameter(claimed.ip()));
             outcome_of(lb, &spec(client, place.vip(), 0, first)).expect("it is opened");
             expect_drop(lb, &init(backend, claimed), "drop_policy");
         });

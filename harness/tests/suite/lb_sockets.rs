@@ -2,6 +2,7 @@
 //! The load balancer between hosts: the kernel's own SCTP sockets, and programs that others wrote.
 
 use std::io::{Read, Write};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use bpf_sctp::feature::Feature;
 use bpf_sctp::lab::{BACKEND_DEV, CLIENT_DEV, Family, TRANSLATOR_DEVS};
 use bpf_sctp::lb::conntrack::State;
 use bpf_sctp::lb::model::{Backend, Desired, Frontend, Service, ServiceName};
+use bpf_sctp::netns::Namespace;
 use bpf_sctp::scenario::{BACKEND_PORT, VIP_PORT};
 use bpf_sctp::{sctp, transfer};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -167,6 +169,32 @@ fn none_of_500_associations_breaks_while_backends_and_programs_change(
     }
 }
 
+/// Only the load balancer knows: packets by `device` may have no more than 1,300 bytes.
+fn narrow(lb: &Balanced, device: &str, (v4, v6): (&str, &str), family: Family) {
+    let net = match family {
+        Family::V4 => v4.into(),
+        Family::V6 => format!("{v6} metric 256"),
+    };
+    lb.lab
+        .translator
+        .ip_batch(&[format!("route replace {net} dev {device} mtu lock 1300")])
+        .expect("ip");
+}
+
+/// Whether a host learns that soon. Returns its route as well.
+fn learns(ns: &Namespace, dest: IpAddr) -> (bool, String) {
+    let dest = dest.to_string();
+    let route = || {
+        let output = ns.command("ip", &["route", "get", &dest]);
+        output.expect("ip")
+    };
+    let learned = (0..50).any(|_| {
+        thread::sleep(Duration::from_millis(100));
+        route().contains("mtu 1300")
+    });
+    (learned, route())
+}
+
 #[rstest]
 fn path_mtu_discovery_works_through_it(
     #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
@@ -175,31 +203,17 @@ fn path_mtu_discovery_works_through_it(
     require!(Feature::Root, Feature::Btf, Feature::Sctp);
     let lb = Balanced::new(hook, family, false, None);
     lb.serve([0]);
-    // Only the load balancer knows: it has to tell the client, about a packet to the VIP.
-    let [_, to_backend] = TRANSLATOR_DEVS;
-    let net = match family {
-        Family::V4 => "198.51.100.0/24",
-        Family::V6 => "2001:db8:2::/64 metric 256",
-    };
-    lb.lab
-        .translator
-        .ip_batch(&[format!(
-            "route replace {net} dev {to_backend} mtu lock 1300"
-        )])
-        .expect("ip");
+    // It has to tell the client, about a packet to the VIP.
+    let nets = ("198.51.100.0/24", "2001:db8:2::/64");
+    narrow(&lb, TRANSLATOR_DEVS[1], nets, family);
     let listener = sctp::listen(&lb.lab.backend, lb.backend(0), TIMEOUT).expect("a socket");
     // What is too big is lost, and Linux sends it again in IP fragments, which are refused. But
     // the client learns.
     let (mut first, _server) = lb.associate(&listener);
     first.write_all(&[7; 1400]).expect("it is open");
-    let vip = lb.vip().ip().to_string();
-    let route = || lb.lab.client.command("ip", &["route", "get", &vip]);
-    let learned = (0..50).any(|_| {
-        thread::sleep(Duration::from_millis(100));
-        route().expect("ip").contains("mtu 1300")
-    });
+    let (learned, route) = learns(&lb.lab.client, lb.vip().ip());
     let stats = lb.maps.stats().expect("counters");
-    assert!(learned && stats.get("icmp") > 0, "{stats:?} {:?}", route());
+    assert!(learned && stats.get("icmp") > 0, "{stats:?} {route}");
 
     let before = lb.maps.stats().expect("counters");
     let (client, server) = lb.associate(&listener);
@@ -208,7 +222,7 @@ fn path_mtu_discovery_works_through_it(
     assert_eq!(after.get("icmp"), before.get("icmp"));
 }
 
-/// Only the load balancer knows the MTU of the way to the client: it has to tell the backend.
+/// The load balancer has to tell the backend, about a packet from the VIP.
 #[rstest]
 fn path_mtu_discovery_works_for_replies(
     #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
@@ -217,30 +231,14 @@ fn path_mtu_discovery_works_for_replies(
     require!(Feature::Root, Feature::Btf, Feature::Sctp);
     let lb = Balanced::new(hook, family, false, None);
     lb.serve([0]);
-    let [to_client, _] = TRANSLATOR_DEVS;
-    let net = match family {
-        Family::V4 => "192.0.2.0/24",
-        Family::V6 => "2001:db8:1::/64 metric 256",
-    };
-    lb.lab
-        .translator
-        .ip_batch(&[format!("route replace {net} dev {to_client} mtu lock 1300")])
-        .expect("ip");
+    let nets = ("192.0.2.0/24", "2001:db8:1::/64");
+    narrow(&lb, TRANSLATOR_DEVS[0], nets, family);
     let listener = sctp::listen(&lb.lab.backend, lb.backend(0), TIMEOUT).expect("a socket");
     let (_client, mut server) = lb.associate(&listener);
     server.write_all(&[7; 1400]).expect("it is open");
-    let client = family.addrs().client.to_string();
-    let route = || lb.lab.backend.command("ip", &["route", "get", &client]);
-    let learned = (0..50).any(|_| {
-        thread::sleep(Duration::from_millis(100));
-        route().expect("ip").contains("mtu 1300")
-    });
+    let (learned, route) = learns(&lb.lab.backend, family.addrs().client);
     let stats = lb.maps.stats().expect("counters");
-    assert!(
-        learned && stats.get("too_big") > 0,
-        "{stats:?} {:?}",
-        route()
-    );
+    assert!(learned && stats.get("too_big") > 0, "{stats:?} {route}");
 
     let (client, server) = lb.associate(&listener);
     assert!(transfer::both_ways(&client, &server, 1 << 18).expect("it goes on"));

@@ -75,7 +75,7 @@ fn parameter(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn address_parameter(addr: IpAddr) -> Vec<u8> {
+pub(crate) fn address_parameter(addr: IpAddr) -> Vec<u8> {
     match addr {
         IpAddr::V4(addr) => parameter(5, &addr.octets()),
         IpAddr::V6(addr) => parameter(6, &addr.octets()),
