@@ -4,6 +4,8 @@
  * a client says of its own is followed, and passes as it is. What a backend says of
  * its own has to name the service's instead, which an AUTH forbids: it covers all
  * that follows, and the key is nobody's but the peers'. Such a packet is dropped.
+ *
+ * It is walked twice: nothing changes until all of it is known to be good.
  */
 #ifndef __ASCONF_H
 #define __ASCONF_H
@@ -21,98 +23,9 @@ enum asconf_param_type {
 	ASCONF_SET_PRIMARY = 0xc004,
 };
 
-static __always_inline int add_client_addr(struct assoc *assoc, struct opening *opening,
-					   const struct ip_addr *addr)
-{
-	one_addr(&opening->named, addr);
-	if (add_client(assoc, opening->path.assoc, opening))
-		return STAT_DROP_MANY_ADDRS;
-	return keep_paths(opening) ? 0 : STAT_DROP_NO_ASSOC;
-}
-
-static __always_inline int delete_client_addr(struct assoc *assoc, struct opening *opening,
-					      const struct ip_addr *addr)
-{
-	__u64 id = opening->path.assoc;
-	struct assoc_addrs *kept = bpf_map_lookup_elem(&multihomed, &id);
-
-	if (!kept)
-		return 0;
-	delete_paths_of(opening, addr);
-	bpf_spin_lock(&assoc->lock);
-	take_addr(&kept->client, addr);
-	bpf_spin_unlock(&assoc->lock);
-	opening->addrs = *kept;
-	return 0;
-}
-
-/* All but the one that the packet comes from. */
-static __always_inline int delete_other_addrs(struct assoc *assoc, struct opening *opening,
-					      const struct packet *pkt)
-{
-	int i;
-
-	/* Each that goes makes room for another. */
-	bpf_for(i, 0, MAX_ADDRS) {
-		one_addr(&opening->named, addr_at(&opening->addrs.client, 0));
-		if (same_addr(&opening->named.addr[0], &pkt->saddr))
-			one_addr(&opening->named, addr_at(&opening->addrs.client, 1));
-		if (opening->addrs.client.nr < 2)
-			break;
-		delete_client_addr(assoc, opening, &opening->named.addr[0]);
-	}
-	return 0;
-}
-
-static __always_inline bool is_wildcard(const struct ip_addr *addr)
-{
-	return is_zero_addr(addr) || (is_mapped_ipv4(addr) && !addr->word[3]);
-}
-
-/* What a client does with an address of its own. Returns 0, or the reason to drop the packet. */
-static __always_inline int follow_client(struct assoc *assoc, struct opening *opening,
-					 const struct packet *pkt, const struct ip_addr *addr,
-					 __u32 type)
-{
-	if (is_wildcard(addr))
-		return type == ASCONF_DELETE ? delete_other_addrs(assoc, opening, pkt) : 0;
-	if (opening->addrs.source_translated)
-		return STAT_DROP_ASCONF;
-	if (type == ASCONF_ADD)
-		return add_client_addr(assoc, opening, addr);
-	if (type == ASCONF_DELETE && !same_addr(addr, &pkt->saddr))
-		return delete_client_addr(assoc, opening, addr);
-	return 0;
-}
-
-/* The service's address that stands for the backend's, which is used from now on, or not any more. */
-static __always_inline struct ip_addr *follow_backend(struct opening *opening,
-						      const struct ip_addr *addr, __u32 type)
-{
-	struct assoc_addrs *kept, *addrs = &opening->addrs;
-	__u32 bit = addr_bit(&addrs->backend, addr), vips, backends;
-	bool ipv4 = is_mapped_ipv4(addr);
-	__u64 id = opening->path.assoc;
-
-	if (type == ASCONF_ADD)
-		addrs->available |= bit;
-	vips = family_mask(&addrs->vip, ipv4);
-	backends = family_mask(&addrs->backend, ipv4) & addrs->available;
-	if (!bit || !vips)
-		return NULL;
-	vips = nth_of(vips, rank_of(backends, nth_of(bit, 0)));
-	if (type == ASCONF_DELETE)
-		addrs->available &= ~bit;
-	kept = bpf_map_lookup_elem(&multihomed, &id);
-	if (kept && kept->available != addrs->available) {
-		kept->available = addrs->available;
-		set_paths(opening);
-	}
-	return addr_at(&addrs->vip, vips);
-}
-
 /* What is said of an address. Not on the stack, which is small. */
 struct asconf_param {
+	bool try;		/* only say whether it is good */
 	__u32 type;		/* 0: the association is found by it */
 	__u32 offset;		/* of the address parameter */
 	struct params params;
@@ -132,6 +45,108 @@ static __always_inline struct asconf_param *get_asconf_param(void)
 	__u32 key = 0;
 
 	return bpf_map_lookup_elem(&asconf_params, &key);
+}
+
+static __always_inline int add_client_addr(struct assoc *assoc, struct opening *opening,
+					   const struct ip_addr *addr, bool try)
+{
+	/* The backend would reach it past the service. */
+	if (opening->service &&
+	    !(families(&opening->addrs) & (is_mapped_ipv4(addr) ? FAMILY_IPV4 : FAMILY_IPV6)))
+		return STAT_DROP_ASCONF;
+	if (try)
+		return add_addr(&opening->addrs.client, addr) ? STAT_DROP_MANY_ADDRS : 0;
+	one_addr(&opening->named, addr);
+	if (add_client(assoc, opening->path.assoc, opening))
+		return STAT_DROP_MANY_ADDRS;
+	return keep_paths(opening) ? 0 : STAT_DROP_NO_ASSOC;
+}
+
+static __always_inline int delete_client_addr(struct assoc *assoc, struct opening *opening,
+					      const struct ip_addr *addr, bool try)
+{
+	__u64 id = opening->path.assoc;
+	struct assoc_addrs *kept = bpf_map_lookup_elem(&multihomed, &id);
+
+	if (!kept)
+		return 0;
+	if (try) {
+		take_addr(&opening->addrs.client, addr);
+		return 0;
+	}
+	delete_paths_of(opening, addr);
+	bpf_spin_lock(&assoc->lock);
+	take_addr(&kept->client, addr);
+	bpf_spin_unlock(&assoc->lock);
+	opening->addrs = *kept;
+	return 0;
+}
+
+/* All but the one that the packet comes from. */
+static __always_inline int delete_other_addrs(struct assoc *assoc, struct opening *opening,
+					      const struct packet *pkt, bool try)
+{
+	int i;
+
+	/* Each that goes makes room for another. */
+	bpf_for(i, 0, MAX_ADDRS) {
+		one_addr(&opening->named, addr_at(&opening->addrs.client, 0));
+		if (same_addr(&opening->named.addr[0], &pkt->saddr))
+			one_addr(&opening->named, addr_at(&opening->addrs.client, 1));
+		if (opening->addrs.client.nr < 2)
+			break;
+		delete_client_addr(assoc, opening, &opening->named.addr[0], try);
+	}
+	return 0;
+}
+
+static __always_inline bool is_wildcard(const struct ip_addr *addr)
+{
+	return is_zero_addr(addr) || (is_mapped_ipv4(addr) && !addr->word[3]);
+}
+
+/* What a client does with an address of its own. Returns 0, or the reason to drop the packet. */
+static __always_inline int follow_client(struct assoc *assoc, struct opening *opening,
+					 const struct packet *pkt, const struct asconf_param *asconf)
+{
+	const struct ip_addr *addr = &asconf->addr;
+
+	if (is_wildcard(addr))
+		return asconf->type == ASCONF_DELETE ?
+		       delete_other_addrs(assoc, opening, pkt, asconf->try) : 0;
+	if (opening->addrs.source_translated)
+		return STAT_DROP_ASCONF;
+	if (asconf->type == ASCONF_ADD)
+		return add_client_addr(assoc, opening, addr, asconf->try);
+	if (asconf->type == ASCONF_DELETE && !same_addr(addr, &pkt->saddr))
+		return delete_client_addr(assoc, opening, addr, asconf->try);
+	return 0;
+}
+
+/* The service's address that stands for the backend's, which is used from now on, or not any more. */
+static __always_inline struct ip_addr *follow_backend(struct opening *opening,
+						      const struct asconf_param *asconf)
+{
+	struct assoc_addrs *kept, *addrs = &opening->addrs;
+	__u32 bit = addr_bit(&addrs->backend, &asconf->addr), vips, backends;
+	bool ipv4 = is_mapped_ipv4(&asconf->addr);
+	__u64 id = opening->path.assoc;
+
+	if (asconf->type == ASCONF_ADD)
+		addrs->available |= bit;
+	vips = family_mask(&addrs->vip, ipv4);
+	backends = family_mask(&addrs->backend, ipv4) & addrs->available;
+	if (!bit || !vips)
+		return NULL;
+	vips = nth_of(vips, rank_of(backends, nth_of(bit, 0)));
+	if (asconf->type == ASCONF_DELETE)
+		addrs->available &= ~bit;
+	kept = bpf_map_lookup_elem(&multihomed, &id);
+	if (!asconf->try && kept && kept->available != addrs->available) {
+		kept->available = addrs->available;
+		keep_paths(opening);
+	}
+	return addr_at(&addrs->vip, vips);
 }
 
 __noinline int handle_asconf_param(ctx_t *ctx, struct packet *pkt, struct path *path,
@@ -154,13 +169,15 @@ __noinline int handle_asconf_param(ctx_t *ctx, struct packet *pkt, struct path *
 		return STAT_DROP_CHUNKS;
 	param_addr(&asconf->addr, &asconf->param);
 	if (path->dir == DIR_ORIGINAL)
-		return follow_client(assoc, opening, pkt, &asconf->addr, asconf->type);
+		return follow_client(assoc, opening, pkt, asconf);
 	if (!opening->service || is_wildcard(&asconf->addr))
 		return 0;
 	if (saw(chunks, CHUNK_AUTH))
 		return STAT_DROP_ASCONF;
-	vip = follow_backend(opening, &asconf->addr, asconf->type);
-	return vip ? replace_addr(ctx, pkt, asconf->offset, &asconf->param, vip) : STAT_DROP_ASCONF;
+	vip = follow_backend(opening, asconf);
+	if (!vip)
+		return STAT_DROP_ASCONF;
+	return asconf->try ? 0 : replace_addr(ctx, pkt, asconf->offset, &asconf->param, vip);
 }
 
 static __always_inline bool names_addr(__u32 type)
@@ -169,8 +186,8 @@ static __always_inline bool names_addr(__u32 type)
 }
 
 /* Returns 0, or the reason to drop the packet. */
-__noinline int handle_asconf(ctx_t *ctx, struct packet *pkt, struct path *path,
-			     struct chunks *chunks)
+__noinline int walk_asconf(ctx_t *ctx, struct packet *pkt, struct path *path,
+			   struct chunks *chunks, bool try)
 {
 	struct asconf_param *asconf = get_asconf_param();
 	struct chunk_header header;
@@ -181,6 +198,7 @@ __noinline int handle_asconf(ctx_t *ctx, struct packet *pkt, struct path *path,
 
 	if (!asconf || !pkt || !path || !chunks || load_addrs(get_opening(), path->assoc))
 		return STAT_DROP_NO_ASSOC;
+	asconf->try = try;
 	if (ctx_load(ctx, chunks->asconf, &header, sizeof(header)))
 		return STAT_DROP_CHUNKS;
 	params.offset = chunks->asconf + ASCONF_HEADER_LEN;
@@ -201,6 +219,13 @@ __noinline int handle_asconf(ctx_t *ctx, struct packet *pkt, struct path *path,
 			return reason;
 	}
 	return STAT_DROP_CHUNKS;
+}
+
+static __always_inline int handle_asconf(ctx_t *ctx, struct packet *pkt, struct path *path,
+					 struct chunks *chunks)
+{
+	return walk_asconf(ctx, pkt, path, chunks, true) ?:
+	       walk_asconf(ctx, pkt, path, chunks, false);
 }
 
 #endif /* __ASCONF_H */

@@ -8,6 +8,9 @@
  * somebody else forged it; and those of further INIT ACKs. The COOKIE ECHO that
  * uses them confirms them. Until then the association is what it was.
  *
+ * An association that begins where another was closed leaves the other's last words
+ * to its ends: a SHUTDOWN COMPLETE that was lost behind us has to be asked for again.
+ *
  * All of this runs under the association's lock.
  */
 #ifndef __ASSOC_STATE_H
@@ -16,7 +19,7 @@
 #include "chunks.h"
 #include "lb_types.h"
 
-/* INITs without an answer, after which a backend that is leaving counts as gone. */
+/* INITs without an answer, after which a backend that is leaving, and silent, counts as gone. */
 #define MAX_UNANSWERED 2
 #define UNANSWERED_INTERVAL 1000000000ULL
 
@@ -40,7 +43,8 @@ static __always_inline bool tag_matches(const struct tags *tags, const struct ch
 static __always_inline bool has_tag(const struct assoc *assoc, __be32 tag)
 {
 	return tag && (tag == assoc->tags.tag[0] || tag == assoc->tags.tag[1] ||
-		       tag == assoc->pending.tag[0] || tag == assoc->pending.tag[1]);
+		       tag == assoc->pending.tag[0] || tag == assoc->pending.tag[1] ||
+		       tag == assoc->before.tag[0] || tag == assoc->before.tag[1]);
 }
 
 static __always_inline void follow_init(struct assoc *assoc, const struct chunks *chunks, __u32 dir,
@@ -139,6 +143,15 @@ static __always_inline bool follow_tagged(struct assoc *assoc, const struct chun
 	return true;
 }
 
+#define LAST_WORDS (1U << CHUNK_SHUTDOWN_ACK | 1U << CHUNK_SHUTDOWN_COMPLETE)
+
+/* Of the association that was here before: they change nothing. */
+static __always_inline bool are_last_words(const struct assoc *assoc, const struct chunks *chunks,
+					   __u32 dir, __be32 vtag)
+{
+	return !(chunks->seen & ~LAST_WORDS) && tag_matches(&assoc->before, chunks, dir, vtag);
+}
+
 /* Returns whether the packet is the association's: if not, nothing has changed. */
 static __always_inline bool assoc_follow(struct assoc *assoc, const struct chunks *chunks,
 					 __u32 dir, __be32 vtag, __u64 now)
@@ -147,10 +160,13 @@ static __always_inline bool assoc_follow(struct assoc *assoc, const struct chunk
 		follow_init(assoc, chunks, dir, now);
 		return true;
 	}
-	if (!follow_tagged(assoc, chunks, dir, vtag))
+	if (!follow_tagged(assoc, chunks, dir, vtag) &&
+	    !are_last_words(assoc, chunks, dir, vtag))
 		return false;
-	if (dir == DIR_REPLY)
+	if (dir == DIR_REPLY) {
 		assoc->unanswered = 0;
+		assoc->heard = now;
+	}
 	return true;
 }
 

@@ -31,6 +31,9 @@ const volatile __u32 timeouts[ASSOC_STATE_MAX] = {
 	[ASSOC_SHUTDOWN_ACK_SENT] = 90000,
 };
 
+/* In milliseconds: who is not heard for so long is not there, or has nothing to say. */
+const volatile __u32 silence = 60000;
+
 /* An association that is all zero, to begin with. */
 static const char new_assoc[sizeof(struct assoc)] = {};
 
@@ -39,19 +42,28 @@ static __always_inline __u64 timeout_of(__u32 state)
 	return state < ASSOC_STATE_MAX ? timeouts[state] * NSEC_PER_MSEC : 0;
 }
 
-/* Note the tag of packets to the backend, by which they are known from addresses that nobody has named. */
-static __always_inline void index_tag(struct assoc *assoc, __u64 id, const struct packet *pkt)
+/*
+ * Note the tag by which packets are known to be the association's, whatever their
+ * addresses: of packets to the backend; until it has offered one, that of the INIT.
+ */
+static __noinline int index_tag(struct assoc *assoc, __u64 id, __be32 tag)
 {
-	struct tag_key key = { pkt->sctp.vtag, pkt->sctp.source, pkt->sctp.dest };
-	__be32 old = assoc->indexed;
+	struct tag_key key;
+	__be32 old;
 
-	if (old == key.tag || bpf_map_update_elem(&by_tag, &key, &id, BPF_NOEXIST))
-		return;
-	assoc->indexed = key.tag;
-	if (!old)
-		return;
-	key.tag = old;
-	bpf_map_delete_elem(&by_tag, &key);
+	if (!assoc)
+		return 0;
+	old = assoc->indexed;
+	key = (struct tag_key){ tag, assoc->original.sport, assoc->original.dport };
+	if (old == tag || bpf_map_update_elem(&by_tag, &key, &id, BPF_NOEXIST))
+		return 0;
+	assoc->indexed = tag;
+	/* If it has ended meanwhile, on another CPU, nobody else deletes this. */
+	if (bpf_map_lookup_elem(&assocs, &id))
+		key.tag = old;
+	if (key.tag)
+		bpf_map_delete_elem(&by_tag, &key);
+	return 0;
 }
 
 /* Who deletes the association deletes all that leads to it, and nobody else. */
@@ -98,8 +110,10 @@ static int expire_assoc(void *map, __u64 *key, struct assoc *assoc)
 	return 0;
 }
 
+/* @before: the tags of what was closed where this begins, or none */
 static __always_inline struct opening *begin_opening(const struct packet *pkt,
-						     const struct chunks *chunks, __u32 generation)
+						     const struct chunks *chunks, __u32 generation,
+						     const struct tags *before)
 {
 	struct opening *opening = get_opening();
 
@@ -108,6 +122,7 @@ static __always_inline struct opening *begin_opening(const struct packet *pkt,
 	tuple_of(&opening->from, pkt);
 	opening->to = opening->from;
 	opening->init_tag = chunks->init_tag;
+	opening->before = *before;
 	opening->service = 0;
 	opening->backend = 0;
 	opening->generation = generation;
@@ -140,7 +155,9 @@ static __always_inline void fill_assoc(struct assoc *assoc, const struct opening
 
 	assoc->state = ASSOC_COOKIE_WAIT;
 	assoc->tags.tag[DIR_REPLY] = opening->init_tag;
+	assoc->before = opening->before;
 	assoc->created = now;
+	assoc->heard = now;
 	assoc->expires = now + timeout_of(ASSOC_COOKIE_WAIT);
 	assoc->packets[DIR_ORIGINAL] = 1;
 	assoc->original = opening->from;
@@ -241,7 +258,9 @@ static __noinline bool follow_assoc(ctx_t *ctx, struct assoc *assoc, struct pack
 	after = assoc->state;
 	if (ours) {
 		assoc->packets[dir_index(dir)]++;
-		assoc->expires = pkt->now + timeout_of(after);
+		/* Anybody may send an INIT. */
+		if (!saw(chunks, CHUNK_INIT) || after == ASSOC_COOKIE_WAIT)
+			assoc->expires = pkt->now + timeout_of(after);
 	}
 	bpf_spin_unlock(&assoc->lock);
 

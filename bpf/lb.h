@@ -91,21 +91,21 @@ static __always_inline int set_source(struct opening *opening, const struct serv
 }
 
 static __noinline int open_to_service(ctx_t *ctx, struct packet *pkt, struct chunks *chunks,
-				      struct service *service)
+				      struct service *service, const struct tags *before)
 {
 	struct lb_settings *settings = get_settings();
+	__u64 now = bpf_ktime_get_coarse_ns();
 	struct backend *backend;
 	struct opening *opening;
 	int reason;
 
-	opening = begin_opening(pkt, chunks, settings ? settings->generation : 0);
+	opening = begin_opening(pkt, chunks, settings ? settings->generation : 0, before);
 	if (!settings || !service || !opening)
 		return CTX_DROP;
 	reason = read_addrs(ctx, pkt, &opening->named);
 	if (reason)
 		return drop(ctx, pkt, reason);
-	backend = choose_backend(service, &opening->from, bpf_ktime_get_coarse_ns(),
-				 &opening->backend);
+	backend = choose_backend(service, &opening->from, now, &opening->backend);
 	if (!backend)
 		return drop(ctx, pkt, STAT_DROP_NO_BACKEND);
 	opening->service = service->id;
@@ -113,6 +113,7 @@ static __noinline int open_to_service(ctx_t *ctx, struct packet *pkt, struct chu
 	opening->to.dport = backend->addr.port;
 	if (!policy_allows(&opening->from.saddr, &opening->to.daddr, opening->to.dport))
 		return drop(ctx, pkt, STAT_DROP_POLICY);
+	keep_affinity(service, &opening->from, now, opening->backend);
 	begin_addrs(opening, service, backend);
 	if (set_source(opening, service, pkt, settings))
 		return drop(ctx, pkt, STAT_DROP_NO_MASQUERADE);
@@ -142,7 +143,8 @@ static __noinline bool is_translated(const struct packet *pkt, const struct chun
 }
 
 /* Not to a service, but some policy has a say: track it, so that replies are known. */
-static __noinline int open_directly(ctx_t *ctx, struct packet *pkt, struct chunks *chunks)
+static __noinline int open_directly(ctx_t *ctx, struct packet *pkt, struct chunks *chunks,
+				    const struct tags *before)
 {
 	struct lb_settings *settings = get_settings();
 	struct opening *opening;
@@ -155,7 +157,7 @@ static __noinline int open_directly(ctx_t *ctx, struct packet *pkt, struct chunk
 	/* One that is older than the policies: it is judged by them, packet by packet. */
 	if (!saw(chunks, CHUNK_INIT))
 		return CTX_PASS;
-	opening = begin_opening(pkt, chunks, settings ? settings->generation : 0);
+	opening = begin_opening(pkt, chunks, settings ? settings->generation : 0, before);
 	if (!opening)
 		return CTX_DROP;
 	reason = read_addrs(ctx, pkt, &opening->named);
@@ -188,9 +190,17 @@ static __always_inline bool is_probe(const struct chunks *chunks)
 	return chunks->asconf ? saw(chunks, CHUNK_AUTH) : (chunks->seen & ~auth) == probe;
 }
 
+/* A packet's tuple and its path. Not on the stack, which is small. */
+struct way {
+	struct tuple tuple;
+	struct path path;
+	struct tags before;	/* of what was closed there, if the packet opens an association */
+};
+
 /* A packet without a path. */
-static __noinline int handle_new(ctx_t *ctx, struct packet *pkt, struct tuple *tuple)
+static __noinline int handle_new(ctx_t *ctx, struct packet *pkt, struct way *way)
 {
+	struct tuple *tuple = &way->tuple;
 	struct service *service = find_service(tuple);
 	struct chunks chunks = {};
 
@@ -201,26 +211,26 @@ static __noinline int handle_new(ctx_t *ctx, struct packet *pkt, struct tuple *t
 	if (walk_chunks(ctx, pkt, &chunks))
 		return drop(ctx, pkt, STAT_DROP_CHUNKS);
 	if (!service)
-		return open_directly(ctx, pkt, &chunks);
+		return open_directly(ctx, pkt, &chunks, &way->before);
 	if (saw(&chunks, CHUNK_INIT))
-		return open_to_service(ctx, pkt, &chunks, service);
+		return learn_init(pkt, tuple, chunks.init_tag, service->id) ? AGAIN :
+		       open_to_service(ctx, pkt, &chunks, service, &way->before);
 	if (is_probe(&chunks) && learn_path(pkt, tuple, service->id))
 		return AGAIN;
 	return drop(ctx, pkt, STAT_DROP_NO_ASSOC);
 }
 
 /* Whether an INIT is to find a new backend: the old association is over, or its backend is gone. */
-static __always_inline bool is_over(const struct assoc *assoc, const struct chunks *chunks,
-				    __u32 dir)
+static __always_inline bool is_over(const struct assoc *assoc, __u32 dir)
 {
+	__u64 now = bpf_ktime_get_coarse_ns();
 	struct backend *backend;
 
-	if (!saw(chunks, CHUNK_INIT))
-		return false;
 	if (assoc->state == ASSOC_CLOSED)
 		return true;
 	if (dir != DIR_ORIGINAL || assoc->unanswered < MAX_UNANSWERED || !assoc->service ||
-	    bpf_ktime_get_coarse_ns() - assoc->asked < UNANSWERED_INTERVAL)
+	    now - assoc->asked < UNANSWERED_INTERVAL ||
+	    (assoc->state != ASSOC_COOKIE_WAIT && now - assoc->heard < silence * NSEC_PER_MSEC))
 		return false;
 	backend = bpf_map_lookup_elem(&backends, &assoc->backend);
 	return !backend || backend->draining;
@@ -274,9 +284,11 @@ static __always_inline int follow_path(ctx_t *ctx, struct packet *pkt, struct tu
 				       struct path *path, struct assoc *assoc,
 				       struct chunks *chunks)
 {
+	if (saw(chunks, CHUNK_COOKIE_ECHO))
+		open_paths(tuple, path);
 	if (path->dir == DIR_ORIGINAL &&
 	    (saw(chunks, CHUNK_COOKIE_ECHO) || saw(chunks, CHUNK_COOKIE_ACK)))
-		index_tag(assoc, path->assoc, pkt);
+		index_tag(assoc, path->assoc, pkt->sctp.vtag);
 	if (path->dir == DIR_ORIGINAL && path->shared)
 		lead_back(tuple, path);
 	if (saw(chunks, CHUNK_INIT) || saw(chunks, CHUNK_INIT_ACK))
@@ -284,37 +296,48 @@ static __always_inline int follow_path(ctx_t *ctx, struct packet *pkt, struct tu
 	return chunks->asconf ? handle_asconf(ctx, pkt, path, chunks) : 0;
 }
 
-static __always_inline void note_packet(struct path *path, const struct packet *pkt,
-					const struct chunks *chunks)
+/* What a packet, and the route for it, say of its path. @found: the entry in the map */
+static __always_inline void note_packet(struct path *found, const struct path *path,
+					const struct packet *pkt, const struct chunks *chunks)
 {
-	path->seen = pkt->now;
+	if (found->assoc != path->assoc)
+		return;
+	found->seen = pkt->now;
+	found->mtu = path->mtu;
+	found->mtu_time = path->mtu_time;
 	/* An INIT has no tag that would prove anything, and an ABORT may refuse what was none of the association's. */
 	if (!path->confirmed && !saw(chunks, CHUNK_INIT) && !saw(chunks, CHUNK_ABORT))
-		path->confirmed = 1;
+		found->confirmed = 1;
 }
 
-/* @path: where the path is copied to, as the entry may become another's meanwhile */
-static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct tuple *tuple,
-				   struct path *path, struct path *found)
+/* The path is copied from its entry, which may become another's meanwhile. */
+static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct way *way,
+				   struct path *found)
 {
+	struct tuple *tuple = &way->tuple;
+	struct path *path = &way->path;
 	struct chunks chunks = {};
 	struct assoc *assoc;
+	bool too_big;
 	int reason;
 	__u32 dir;
 
-	if (!path || !found || !pkt || !tuple)
+	if (!found || !pkt)
 		return CTX_DROP;
 	*path = *found;
+	barrier();
 	dir = path->dir & 1;
 	assoc = bpf_map_lookup_elem(&assocs, &path->assoc);
 	/* It has just ended, on another CPU. */
-	if (!assoc) {
+	if (!assoc || found->assoc != path->assoc) {
 		delete_path(tuple, path->assoc);
 		return AGAIN;
 	}
 	if (walk_chunks(ctx, pkt, &chunks))
 		return drop(ctx, pkt, STAT_DROP_CHUNKS);
-	if (is_over(assoc, &chunks, dir)) {
+	if (saw(&chunks, CHUNK_INIT) && is_over(assoc, dir)) {
+		way->before.tag[0] = assoc->tags.tag[dir_index(dir)];
+		way->before.tag[1] = assoc->tags.tag[dir_index(!dir)];
 		forget_assoc(assoc, path->assoc);
 		return AGAIN;
 	}
@@ -333,8 +356,9 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct tuple 
 		/* Where nobody has been yet, it may be another association's. */
 		return !path->confirmed && dir == DIR_ORIGINAL && assoc->service ?
 		       AGAIN : drop(ctx, pkt, STAT_DROP_TAG);
-	note_packet(found, pkt, &chunks);
-	if (dir == DIR_REPLY && is_too_big(ctx, pkt, found)) {
+	too_big = dir == DIR_REPLY && is_too_big(ctx, pkt, path);
+	note_packet(found, path, pkt, &chunks);
+	if (too_big) {
 		count(STAT_TOO_BIG);
 		return CTX_PASS;
 	}
@@ -346,12 +370,6 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct tuple 
 	count(dir == DIR_ORIGINAL ? STAT_TO_BACKEND : STAT_TO_CLIENT);
 	return translate_packet(ctx, pkt, &path->to);
 }
-
-/* A packet's tuple and its path. Not on the stack, which is small. */
-struct way {
-	struct tuple tuple;
-	struct path path;
-};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -371,17 +389,18 @@ static __always_inline int handle_sctp(ctx_t *ctx, struct packet *pkt)
 	if (!way)
 		return CTX_DROP;
 	tuple_of(&way->tuple, pkt);
+	way->before = (struct tags){};
 	found = bpf_map_lookup_elem(&paths, &way->tuple);
 	if (found)
-		verdict = handle_known(ctx, pkt, &way->tuple, &way->path, found);
+		verdict = handle_known(ctx, pkt, way, found);
 	if (verdict == AGAIN)
-		verdict = handle_new(ctx, pkt, &way->tuple);
+		verdict = handle_new(ctx, pkt, way);
 	if (verdict != AGAIN)
 		return verdict;
 	/* It has been learned. */
 	found = bpf_map_lookup_elem(&paths, &way->tuple);
 	if (found)
-		verdict = handle_known(ctx, pkt, &way->tuple, &way->path, found);
+		verdict = handle_known(ctx, pkt, way, found);
 	return verdict != AGAIN ? verdict : drop(ctx, pkt, STAT_DROP_NO_ASSOC);
 }
 

@@ -55,15 +55,17 @@ struct assoc {
 	__u32 state;			/* enum assoc_state */
 	struct tags tags;
 	struct tags pending;		/* of a restart that no COOKIE ECHO has confirmed */
+	struct tags before;		/* of what was closed here, of which one side may not know yet */
 	__u64 expires;			/* CLOCK_MONOTONIC, in ns */
 	__u64 packets[2];		/* by direction */
 	__u64 created;
 	__u64 asked;			/* when the last of the INITs below came */
+	__u64 heard;			/* when the backend was last heard */
 	struct tuple original;		/* of packets to the service */
 	struct tuple translated;	/* what they become */
 	__u32 service;			/* 0: none, tracked for its policy */
 	__u32 backend;
-	__u32 unanswered;		/* INITs since the backend was last heard */
+	__u32 unanswered;		/* INITs since then */
 	__be32 indexed;			/* the tag by which it is in the map by_tag */
 	__u32 opener;			/* the node that opened it, whose copy user space ends; 0: this one */
 	__u32 pad;
@@ -83,6 +85,7 @@ struct assoc_addrs {
 	struct addr_list vip;		/* as clients know the backend */
 	struct addr_list backend;
 	__u32 available;		/* a bit for each of the backend's that it uses */
+	__u32 offered;			/* by its last INIT ACK, which a COOKIE ECHO may take; 0: by none */
 	__u32 source_translated;	/* backends see these, not the client's: */
 	struct ip_addr source[2];	/* IPv4, IPv6; zero: none */
 };

@@ -51,7 +51,7 @@ static __noinline __u16 route_mtu(ctx_t *ctx, struct packet *pkt, __u32 len)
 /*
  * Whether the stack would refuse the packet for its length. One that may be
  * fragmented, or is several in one, never is.
- * @path: the entry in the map, which keeps what the route said
+ * @path: keeps what the route said
  */
 static __always_inline bool is_too_big(ctx_t *ctx, struct packet *pkt, struct path *path)
 {

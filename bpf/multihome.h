@@ -19,6 +19,7 @@ static __always_inline void first_addrs(struct opening *opening)
 	one_addr(&addrs->vip, &opening->from.daddr);
 	one_addr(&addrs->backend, &opening->to.daddr);
 	addrs->available = ALL_ADDRS;
+	addrs->offered = 0;
 	addrs->source_translated = 0;
 	__builtin_memset(addrs->source, 0, sizeof(addrs->source));
 }
@@ -87,10 +88,31 @@ static __always_inline bool keep_paths(struct opening *opening)
 	return false;
 }
 
-/* Keep the addresses of an association, if they are several, and let it have their paths. */
+/* The only field of the kernel's struct that is read, found by CO-RE. */
+struct bpf_map {
+	__u32 max_entries;
+} __attribute__((preserve_access_index));
+
+/* Since 6.6. */
+extern __s64 bpf_map_sum_elem_count(const struct bpf_map *map) __ksym __weak;
+
+/* Whether there is room for what an INIT claims, which anybody may send. */
+static __always_inline bool may_claim(void)
+{
+	const struct bpf_map *map = (const struct bpf_map *)&paths;
+
+	return bpf_ksym_exists(bpf_map_sum_elem_count) &&
+	       bpf_map_sum_elem_count(map) < map->max_entries / 2;
+}
+
+/*
+ * Keep the addresses of an association, if they are several, and let it have their
+ * paths: at once, or when a COOKIE ECHO shows that the client is where it says.
+ */
 static __noinline int keep_addrs(struct opening *opening)
 {
 	struct assoc_addrs *addrs;
+	struct assoc *assoc;
 	__u64 id;
 
 	if (!opening)
@@ -103,21 +125,57 @@ static __noinline int keep_addrs(struct opening *opening)
 		count(STAT_PATHS_REFUSED);
 		return 0;
 	}
-	keep_paths(opening);
+	assoc = bpf_map_lookup_elem(&assocs, &id);
+	if (!assoc)
+		return bpf_map_delete_elem(&multihomed, &id);
+	/* By it, an INIT that is sent again between others of them is known. */
+	index_tag(assoc, id, assoc->tags.tag[DIR_REPLY]);
+	if (may_claim())
+		keep_paths(opening);
 	return 0;
 }
 
-/* Backends are to see this node's addresses instead of the client's. */
-static __always_inline int hide_client(ctx_t *ctx, struct packet *pkt, struct opening *opening)
+/*
+ * Let an association have the paths of its addresses, of which the backend uses those
+ * that it has offered. @path: a copy of the one at @tuple, which may change
+ */
+static __noinline int open_paths(struct tuple *tuple, struct path *path)
 {
-	struct addr_list *named;
+	struct opening *opening = get_opening();
+	__u64 id = path->assoc;
+	struct assoc_addrs *kept = bpf_map_lookup_elem(&multihomed, &id);
+	struct path *found;
+
+	if (!kept || !opening)
+		return 0;
+	if (kept->offered)
+		kept->available = kept->offered;
+	if (load_addrs(opening, id) || !keep_paths(opening))
+		return 0;
+	found = bpf_map_lookup_elem(&paths, tuple);
+	if (found && found->assoc == id)
+		*path = *found;
+	return 0;
+}
+
+/* A bit for each family whose addresses have paths, between the client and the service. */
+static __always_inline __u32 families(struct assoc_addrs *addrs)
+{
+	__u32 mask = 0;
+
+	if (family_mask(&addrs->vip, true) && family_mask(&addrs->backend, true))
+		mask |= FAMILY_IPV4;
+	if (family_mask(&addrs->vip, false) && family_mask(&addrs->backend, false))
+		mask |= FAMILY_IPV6;
+	return mask;
+}
+
+/* Backends are to see this node's addresses instead of the client's. */
+static __always_inline int name_source(ctx_t *ctx, struct packet *pkt, struct opening *opening)
+{
+	struct addr_list *named = &opening->named;
 	__u32 left = 0;
 
-	if (!opening || !opening->addrs.source_translated)
-		return 0;
-	if (opening->named.nr > 1)
-		count(STAT_ADDRS);
-	named = &opening->named;
 	named->nr = 2;
 	named->addr[0] = opening->addrs.source[0];
 	named->addr[1] = opening->addrs.source[1];
@@ -126,7 +184,29 @@ static __always_inline int hide_client(ctx_t *ctx, struct packet *pkt, struct op
 		left = 1;
 	if (!pkt->ipv6 && !is_zero_addr(&named->addr[1]))
 		left = 2;
-	return replace_addrs(ctx, pkt, opening, &left);
+	return replace_addrs(ctx, pkt, opening, &left, 0);
+}
+
+/*
+ * What backends are not to see in a client's INIT: its own addresses, if it is
+ * translated; or those that only packets past the service would reach, which the
+ * client answers with an ABORT.
+ */
+static __always_inline int hide_client(ctx_t *ctx, struct packet *pkt, struct opening *opening)
+{
+	__u32 left = 0, usable;
+	bool several;
+
+	if (!opening || !opening->service)
+		return 0;
+	several = opening->named.nr > 1;
+	usable = families(&opening->addrs);
+	if (!opening->addrs.source_translated && (!several || usable == ALL_FAMILIES))
+		return 0;
+	if (several)
+		count(STAT_ADDRS);
+	return opening->addrs.source_translated ? name_source(ctx, pkt, opening) :
+	       replace_addrs(ctx, pkt, opening, &left, usable);
 }
 
 /* The addresses that the backend says it uses. */
@@ -166,7 +246,7 @@ static __always_inline int name_vips(ctx_t *ctx, struct packet *pkt, struct open
 	if (opening->named.nr > 1 || left)
 		count(STAT_ADDRS);
 	opening->named = opening->addrs.vip;
-	reason = replace_addrs(ctx, pkt, opening, &left);
+	reason = replace_addrs(ctx, pkt, opening, &left, 0);
 	if (reason || !left)
 		return reason;
 	return append_addrs(ctx, pkt, opening, left);
@@ -208,11 +288,8 @@ __noinline int translate_addrs(ctx_t *ctx, struct packet *pkt, struct path *path
 	if (!opening->service)
 		return saw(chunks, CHUNK_INIT_ACK) ? learn_peer(opening) : 0;
 	kept = bpf_map_lookup_elem(&multihomed, &id);
-	if (kept && saw(chunks, CHUNK_INIT_ACK)) {
-		kept->available = used_addrs(opening);
-		opening->addrs.available = kept->available;
-		set_paths(opening);
-	}
+	if (kept && saw(chunks, CHUNK_INIT_ACK))
+		kept->offered = used_addrs(opening);
 	return name_vips(ctx, pkt, opening, &path->to.saddr);
 }
 
@@ -233,6 +310,21 @@ static __always_inline int add_client(struct assoc *assoc, __u64 id, struct open
 	return err;
 }
 
+/* Load the addresses of the service's association that is indexed by @tag. Returns it, or NULL. */
+static __always_inline struct assoc *load_by_tag(struct opening *opening, const struct packet *pkt,
+						 __be32 tag, __u32 service)
+{
+	struct tag_key key = { tag, pkt->sctp.source, pkt->sctp.dest };
+	__u64 *found = bpf_map_lookup_elem(&by_tag, &key), id;
+	struct assoc *assoc;
+
+	if (!found)
+		return NULL;
+	id = *found;
+	assoc = bpf_map_lookup_elem(&assocs, &id);
+	return assoc && assoc->service == service && !load_addrs(opening, id) ? assoc : NULL;
+}
+
 /*
  * A HEARTBEAT or ASCONF from an address that nobody has named, to a service: its
  * tag says whose it is. Not where the backend sees this node's address instead: it
@@ -241,26 +333,46 @@ static __always_inline int add_client(struct assoc *assoc, __u64 id, struct open
 static __noinline bool learn_path(struct packet *pkt, struct tuple *tuple, __u32 service)
 {
 	struct opening *opening = get_opening();
-	struct tag_key key;
 	struct assoc *assoc;
-	__u64 *found, id;
 
 	if (!opening || !pkt || !tuple)
 		return false;
-	key = (struct tag_key){ pkt->sctp.vtag, pkt->sctp.source, pkt->sctp.dest };
-	found = bpf_map_lookup_elem(&by_tag, &key);
-	if (!found)
-		return false;
-	id = *found;
-	assoc = bpf_map_lookup_elem(&assocs, &id);
-	if (!assoc || assoc->service != service || load_addrs(opening, id) ||
+	assoc = load_by_tag(opening, pkt, pkt->sctp.vtag, service);
+	if (!assoc || assoc->tags.tag[DIR_ORIGINAL] != pkt->sctp.vtag ||
 	    opening->addrs.source_translated || !addr_bit(&opening->addrs.vip, &tuple->daddr))
 		return false;
 	one_addr(&opening->named, &tuple->saddr);
-	if (add_client(assoc, id, opening))
+	if (add_client(assoc, opening->path.assoc, opening))
 		return false;
 	delete_unused_path(tuple);
 	return keep_paths(opening);
+}
+
+/*
+ * An INIT that has been sent before, between others of the addresses that it named.
+ * Returns whether there is a path for it now.
+ */
+static __noinline bool learn_init(struct packet *pkt, struct tuple *tuple, __be32 init_tag,
+				  __u32 service)
+{
+	struct opening *opening = get_opening();
+	__u32 client, vip, backend;
+	struct assoc *assoc;
+
+	if (!opening || !pkt || !tuple)
+		return false;
+	assoc = load_by_tag(opening, pkt, init_tag, service);
+	if (!assoc || assoc->tags.tag[DIR_REPLY] != init_tag)
+		return false;
+	client = nth_of(addr_bit(&opening->addrs.client, &tuple->saddr), 0);
+	vip = nth_of(addr_bit(&opening->addrs.vip, &tuple->daddr), 0);
+	if (client >= MAX_ADDRS || vip >= MAX_ADDRS)
+		return false;
+	set_path_there(opening, client, vip);
+	backend = nth_of(addr_bit(&opening->addrs.backend, &opening->path.to.daddr), 0);
+	if (backend < MAX_ADDRS)
+		set_path_back(opening, client, backend);
+	return bpf_map_lookup_elem(&paths, tuple);
 }
 
 #endif /* __MULTIHOME_H */

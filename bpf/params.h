@@ -171,11 +171,18 @@ static __noinline int replace_addr(ctx_t *ctx, struct packet *pkt, __u32 offset,
 			   param_head(PARAM_PAD, bpf_ntohs(param->length)));
 }
 
+static __always_inline __u32 family_of(const struct param *param)
+{
+	return param->type == bpf_htons(PARAM_IPV4) ? FAMILY_IPV4 : FAMILY_IPV6;
+}
+
 /*
  * Let the packet name those addresses of opening->named that *@left has a bit for,
  * and no others. What there was no parameter for stays in *@left.
+ * @keep: families whose addresses stay what they are
  */
-__noinline int replace_addrs(ctx_t *ctx, struct packet *pkt, struct opening *opening, __u32 *left)
+__noinline int replace_addrs(ctx_t *ctx, struct packet *pkt, struct opening *opening, __u32 *left,
+			     __u32 keep)
 {
 	struct ip_addr *addr;
 	struct params params;
@@ -189,7 +196,7 @@ __noinline int replace_addrs(ctx_t *ctx, struct packet *pkt, struct opening *ope
 		offset = params.offset;
 		if (next_param(ctx, &params, &param) <= 0)
 			break;
-		if (!addr_param_len(param.type))
+		if (!addr_param_len(param.type) || keep & family_of(&param))
 			continue;
 		bit = nth_of(family_mask(&opening->named, param.type == bpf_htons(PARAM_IPV4)) & *left, 0);
 		addr = bit < MAX_ADDRS ? addr_at(&opening->named, bit) : NULL;

@@ -17,6 +17,10 @@
 
 #define ALL_ADDRS ((1U << MAX_ADDRS) - 1)
 
+#define FAMILY_IPV4 1U
+#define FAMILY_IPV6 2U
+#define ALL_FAMILIES (FAMILY_IPV4 | FAMILY_IPV6)
+
 /* An association while it is opened, or its paths are added. Not on the stack, which is small. */
 struct opening {
 	struct tuple from;		/* original and translated, of the first path */
@@ -26,6 +30,7 @@ struct opening {
 	struct assoc_addrs addrs;
 	struct addr_list named;		/* addresses in an INIT or INIT ACK, its source first */
 	__be32 init_tag;
+	struct tags before;		/* see struct assoc */
 	__u32 service;
 	__u32 backend;
 	__u32 generation;
@@ -226,8 +231,11 @@ __noinline int set_path(struct opening *opening)
 		if (same_tuple(&found->to, &path->to) && found->shared == path->shared)
 			return 0;
 		/* It leads where the last packet came from. */
-		if (path->dir == DIR_REPLY && path->shared && found->shared)
-			return 0;
+		if (path->dir == DIR_REPLY && path->shared) {
+			if (found->shared)
+				return 0;
+			path->to = found->to;
+		}
 		path->seen = found->seen;
 		path->confirmed = found->confirmed;
 	}

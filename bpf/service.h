@@ -61,19 +61,22 @@ static __always_inline struct backend *choose_backend(const struct service *serv
 						      __u32 *id)
 {
 	struct affinity_key key = { .client = tuple->saddr, .service = service->id };
-	struct affinity affinity = { .last = now };
-	struct backend *backend;
+	struct backend *backend = NULL;
 
-	if (!service->affinity)
-		return backend_by_table(service, tuple, id);
-	backend = backend_by_affinity(service, &key, now, id);
-	if (!backend)
-		backend = backend_by_table(service, tuple, id);
-	if (!backend)
-		return NULL;
-	affinity.backend = *id;
-	bpf_map_update_elem(&affinities, &key, &affinity, BPF_ANY);
-	return backend;
+	if (service->affinity)
+		backend = backend_by_affinity(service, &key, now, id);
+	return backend ?: backend_by_table(service, tuple, id);
+}
+
+/* What the client has got is its choice for as long as the service says, from now on. */
+static __always_inline void keep_affinity(const struct service *service, const struct tuple *tuple,
+					  __u64 now, __u32 id)
+{
+	struct affinity_key key = { .client = tuple->saddr, .service = service->id };
+	struct affinity affinity = { .last = now, .backend = id };
+
+	if (service->affinity)
+		bpf_map_update_elem(&affinities, &key, &affinity, BPF_ANY);
 }
 
 #endif /* __SERVICE_H */

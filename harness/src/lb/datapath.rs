@@ -23,6 +23,9 @@ pub struct Options {
     pub update: Option<Update>,
     /// Timeouts that differ from those of `bpf/conntrack.h`.
     pub timeouts: Vec<(State, Duration)>,
+    /// How long a backend that drains must have been silent until a client that restarts gets
+    /// another, unless it is as `bpf/conntrack.h` has it.
+    pub silence: Option<Duration>,
     /// Sizes of maps that are not pinned yet.
     pub sizes: Sizes,
     /// Where the maps are pinned, or to be pinned. Without it they end with the programs.
@@ -101,6 +104,9 @@ macro_rules! load {
             rodata.csum_in_bpf = $options.update == Some(Update::Bpf);
             for (state, timeout) in &$options.timeouts {
                 rodata.timeouts[*state as usize] = millis(*timeout)?;
+            }
+            if let Some(silence) = $options.silence {
+                rodata.silence = millis(silence)?;
             }
         }
         for mut map in open.open_object_mut().maps_mut() {

@@ -227,10 +227,31 @@ fn open(lb: &Datapath<'_>, source: SocketAddr, dest: SocketAddr) -> (SocketAddr,
     }
 }
 
+fn at(addr: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(addr.parse().expect("an address"), port)
+}
+
 fn only_assoc(maps: &Maps) -> Option<Association> {
     let mut all = maps.associations().expect("it can be read");
     assert!(all.len() <= 1, "{all:?}");
     all.pop()
+}
+
+/// Opens an association, in four packets.
+fn establish(lb: &Datapath<'_>, client: SocketAddr, vip: SocketAddr, backend: SocketAddr) {
+    open(lb, client, vip);
+    for packet in [
+        spec(
+            backend,
+            client,
+            CLIENT_TAG,
+            chunk::init(2, BACKEND_TAG, &[]),
+        ),
+        spec(client, vip, BACKEND_TAG, chunk::chunk(10, 0, &[0; 4])),
+        spec(backend, client, CLIENT_TAG, chunk::chunk(11, 0, &[])),
+    ] {
+        outcome_of(lb, &packet).expect("it is the association's");
+    }
 }
 
 mod associations {
@@ -519,6 +540,115 @@ fn a_client_that_restarts_gets_another_backend_when_its_own_is_gone(
         lb.maps().apply(&next).expect("there is room");
         let changes = lb.maps().apply(&next).expect("there is room");
         assert!(changes.is_empty(), "{changes:?}");
+    });
+}
+
+#[rstest]
+fn who_forges_the_inits_of_a_client_does_not_end_its_association(
+    #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
+    #[values(true, false)] heard: bool,
+) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (new, old) = (place.backend(1), place.backend(2));
+    let silence = Duration::from_millis(if heard { 60_000 } else { 3_000 });
+    let options = Options {
+        silence: Some(silence),
+        ..Default::default()
+    };
+    with_options(place, &options, |lb| {
+        let apply = |backend| {
+            let desired = desired(service(place, &[backend]));
+            lb.maps().apply(&desired).expect("there is room");
+        };
+        apply(old);
+        establish(lb, place.client(), place.vip(), old);
+        apply(new);
+        let expires = || only_assoc(lb.maps()).expect("it is there").expires_in;
+        let before = expires();
+        for _ in 0..3 {
+            assert_eq!(open(lb, place.client(), place.vip()).1, old);
+            std::thread::sleep(Duration::from_millis(1100));
+        }
+        assert!(before - expires() >= Duration::from_secs(3), "{before:?}");
+        // Its backend is there, or has said nothing for too long.
+        let last = open(lb, place.client(), place.vip()).1;
+        assert_eq!(last, if heard { old } else { new });
+    });
+}
+
+#[rstest]
+fn what_inits_claim_leaves_room_for_associations(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (vip, backend) = (place.vip(), place.backend(1));
+    let client = |nr: usize, addr: usize| at(&format!("192.0.{addr}.{nr}"), 5000);
+    let claim = |nr| {
+        let named: Vec<_> = (2..9)
+            .flat_map(|addr| address_parameter(client(nr, addr).ip()))
+            .collect();
+        chunk::init(1, CLIENT_TAG + nr as u32, &named)
+    };
+    with_lb(place, &desired(service(place, &[backend])), |lb| {
+        // Each has 16 paths, and there are four times as many as associations.
+        let all = SIZES.assocs as usize;
+        for nr in 1..=all {
+            let (source, claim) = (client(nr, 1), claim(nr));
+            expect_translated(
+                lb,
+                &spec(source, vip, 0, claim.clone()),
+                &spec(source, backend, 0, claim),
+            );
+        }
+        // The last ones' are known by their tags until they have paths.
+        let again = |addr| spec(client(all, addr), vip, 0, claim(all));
+        let other = spec(client(all, 3), vip, 0, claim(1));
+        expect_drop(lb, &other, "drop_full");
+        outcome_of(lb, &again(3)).expect("it was sent before");
+        let tag = CLIENT_TAG + all as u32;
+        let ack = chunk::init(2, BACKEND_TAG, &[]);
+        for packet in [
+            spec(backend, client(all, 3), tag, ack),
+            spec(
+                client(all, 3),
+                vip,
+                BACKEND_TAG,
+                chunk::chunk(10, 0, &[0; 4]),
+            ),
+            spec(backend, client(all, 2), tag, chunk::chunk(11, 0, &[])),
+        ] {
+            outcome_of(lb, &packet).expect("it is the association's");
+        }
+    });
+}
+
+#[rstest]
+fn affinity_is_for_those_that_policy_lets_in(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let first = place.backend(1);
+    let mut wanted = desired(service(place, &[first]));
+    let policy = EndpointPolicy {
+        ingress: Some(vec![]),
+        egress: None,
+    };
+    wanted.policies = [(first.ip(), policy)].into();
+    let set = |wanted: &mut Desired, nr: u8| {
+        let service = wanted.services.get_mut(&name("amf")).expect("it is there");
+        service.affinity = Some(Duration::from_secs(3600));
+        service.backends = (1..=nr).map(|nr| backend(place.backend(nr))).collect();
+    };
+    set(&mut wanted, 1);
+    with_lb(place, &wanted.clone(), |lb| {
+        let clients = (1..=20).map(|nr| at(&format!("192.0.2.{nr}"), 5000));
+        for client in clients.clone() {
+            expect_drop(lb, &init(client, place.vip()), "drop_policy");
+        }
+        wanted.policies.clear();
+        set(&mut wanted, 20);
+        lb.maps().apply(&wanted).expect("there is room");
+        let mut chosen = clients.map(|client| open(lb, client, place.vip()).1);
+        assert!(chosen.any(|backend| backend != first));
     });
 }
 
@@ -983,10 +1113,6 @@ mod policy {
             );
             expect_translated(lb, &answer(backend), &answer(place.vip()));
         });
-    }
-
-    fn at(addr: &str, port: u16) -> SocketAddr {
-        SocketAddr::new(addr.parse().expect("an address"), port)
     }
 
     fn data(source: SocketAddr, dest: SocketAddr) -> Spec {

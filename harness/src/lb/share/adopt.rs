@@ -99,6 +99,7 @@ fn updated(known: Option<&assoc>, opener: NodeId, record: &Record, now: u64) -> 
     let mut assoc = known.copied().unwrap_or(fresh);
     set_tags(&mut assoc, record.tags);
     assoc.state = record.state as u32;
+    assoc.heard = now;
     assoc
 }
 
@@ -339,6 +340,7 @@ impl Maps {
             return Ok(true);
         }
         assoc.expires = expires;
+        assoc.heard = nanos(now()?);
         self.replace(id, &assoc)
     }
 

@@ -89,6 +89,7 @@ impl TryFrom<&Addrs> for assoc_addrs {
             vip: list(&from.vip)?,
             backend: list(&from.backend)?,
             available: from.available,
+            offered: 0,
             source_translated: from.source.is_some().into(),
             source: from.source.unwrap_or_default().map(source),
         })
