@@ -2,8 +2,10 @@
 //! Attachment to a device: to tcx, which libbpf-rs 0.27 does not have, and to XDP.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
 
+use libbpf_rs::Link;
 use nix::net::if_::if_nametoindex;
 
 use crate::error::{Doing, Result};
@@ -27,6 +29,28 @@ impl Point {
             Point::Xdp => libbpf_sys::BPF_XDP,
         }
     }
+}
+
+/// The device, by its number, that a pinned link is attached to; `None` if it is gone.
+pub(crate) fn device_of(link: &Path) -> io::Result<Option<u32>> {
+    let link = Link::open(link).map_err(|e| io::Error::other(e.to_string()))?;
+    let mut info = libbpf_sys::bpf_link_info::default();
+    let mut len = size_of_val(&info) as u32;
+    // SAFETY: a plain system call on a descriptor that lives; `info` is as long as `len` says.
+    let err = unsafe {
+        libbpf_sys::bpf_link_get_info_by_fd(link.as_fd().as_raw_fd(), &mut info, &mut len)
+    };
+    if err < 0 {
+        return Err(io::Error::from_raw_os_error(-err));
+    }
+    // SAFETY: the kernel has filled in the part that is for this type.
+    let index = unsafe {
+        match info.type_ {
+            libbpf_sys::BPF_LINK_TYPE_XDP => info.__bindgen_anon_1.xdp.ifindex,
+            _ => info.__bindgen_anon_1.tcx.ifindex,
+        }
+    };
+    Ok(Some(index).filter(|index| *index != 0))
 }
 
 /// Attaches the program `prog` to `device`, in the namespace of the calling thread. It is detached

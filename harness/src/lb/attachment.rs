@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use libbpf_rs::Link;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::ifaddrs::getifaddrs;
 use nix::mount::{MsFlags, mount};
 use nix::net::if_::if_nametoindex;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -36,6 +37,27 @@ const POINTS: [(Point, &str); 3] = [
     (Point::Xdp, "xdp"),
 ];
 
+/// The maps that programs pin: all that they share.
+const MAPS: [&str; 17] = [
+    "affinities",
+    "assocs",
+    "backend_endpoints",
+    "backends",
+    "by_tag",
+    "events",
+    "multihomed",
+    "our_addrs",
+    "paths",
+    "policy_endpoints",
+    "policy_prefixes",
+    "service_names",
+    "services",
+    "settings",
+    "stats",
+    "tables",
+    "vips",
+];
+
 fn point_name(point: Point) -> &'static str {
     POINTS
         .iter()
@@ -50,6 +72,8 @@ pub struct Attached {
     pub device: String,
     /// `tcx-ingress`, `tcx-egress` or `xdp`.
     pub point: String,
+    /// Whether the device is gone: one of the same name is another, which has no program.
+    pub gone: bool,
 }
 
 /// The folder in which the pins of a load balancer are.
@@ -81,6 +105,11 @@ impl Pins {
                 folder.display()
             )
         };
+        if folder == Path::new(BPFFS) {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput)).doing(|| {
+                format!("pin to {BPFFS}: others pin there too, so it must be a folder below it")
+            });
+        }
         if folder.starts_with(BPFFS) && !is_bpffs(Path::new(BPFFS)) {
             if has_own_mounts() {
                 return Err(io::Error::from(io::ErrorKind::Unsupported)).doing(|| {
@@ -127,14 +156,16 @@ impl Pins {
     /// # Errors
     /// [`Error::Busy`] if one is doing so.
     pub fn lock(&self) -> Result<Flock<File>> {
-        let doing = || format!("lock {}", self.folder.display());
-        fs::create_dir_all(&self.folder).doing(doing)?;
-        let folder = File::open(&self.folder).doing(doing)?;
-        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
-            Ok(guard) => Ok(guard),
-            Err((_, Errno::EWOULDBLOCK)) => Err(Error::Busy(self.folder.display().to_string())),
-            Err((_, error)) => Err(io::Error::from(error)).doing(doing),
-        }
+        lock(&self.folder)
+    }
+
+    /// Keeps other processes from watching this load balancer, as long as the guard lives: each
+    /// event is for one of them only.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if one is doing so.
+    pub fn lock_events(&self) -> Result<Flock<File>> {
+        lock(&self.folder.join("links"))
     }
 
     /// Attaches the load balancer to each device, or replaces the program of one that has it
@@ -145,6 +176,10 @@ impl Pins {
     pub fn attach(&self, devices: &[String], hook: Hook, options: &Options) -> Result<()> {
         for device in devices {
             if_nametoindex(device.as_str()).doing(|| format!("no device {device}"))?;
+            if !has_ethernet(device)? {
+                return Err(io::Error::from(io::ErrorKind::Unsupported))
+                    .doing(|| format!("attach to {device}: its packets have no Ethernet header"));
+            }
         }
         let options = Options {
             pins: Some(self.folder.clone()),
@@ -224,13 +259,18 @@ impl Pins {
     /// If a pin cannot be removed.
     pub fn detach_all(&self) -> Result<()> {
         // No program must run without its maps.
-        for folder in [&self.folder.join("links"), &self.folder] {
-            match fs::remove_dir_all(folder) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                result => result.doing(|| format!("remove {}", folder.display()))?,
+        for (point, _) in POINTS {
+            let links = self.links(point);
+            for link in files(&links)? {
+                self.remove(&links.join(link))?;
             }
+            remove_folder(&links)?;
         }
-        Ok(())
+        remove_folder(&self.folder.join("links"))?;
+        for map in MAPS {
+            self.remove(&self.folder.join(map))?;
+        }
+        remove_folder(&self.folder)
     }
 
     /// Where the load balancer is attached.
@@ -241,21 +281,59 @@ impl Pins {
         let mut attached = Vec::new();
         for (point, name) in POINTS {
             let folder = self.links(point);
-            let entries = match fs::read_dir(&folder) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                result => result.doing(|| format!("read {}", folder.display()))?,
-            };
-            attached.extend(entries.filter_map(|entry| {
-                let file = entry.ok()?.file_name();
-                Some(Attached {
-                    device: device_name(file.to_str()?),
+            for file in files(&folder)? {
+                let link = folder.join(&file);
+                attached.push(Attached {
+                    device: device_name(&file),
                     point: name.to_string(),
-                })
-            }));
+                    gone: tcx::device_of(&link)
+                        .doing(|| format!("look at {}", link.display()))?
+                        .is_none(),
+                });
+            }
         }
         attached.sort();
         Ok(attached)
     }
+}
+
+fn lock(folder: &Path) -> Result<Flock<File>> {
+    let doing = || format!("lock {}", folder.display());
+    fs::create_dir_all(folder).doing(doing)?;
+    let file = File::open(folder).doing(doing)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(guard) => Ok(guard),
+        Err((_, Errno::EWOULDBLOCK)) => Err(Error::Busy(folder.display().to_string())),
+        Err((_, error)) => Err(io::Error::from(error)).doing(doing),
+    }
+}
+
+/// The names in a folder; none if there is no such folder.
+fn files(folder: &Path) -> Result<Vec<String>> {
+    let doing = || format!("read {}", folder.display());
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result.doing(doing)?,
+    };
+    entries
+        .map(|entry| Ok(entry.doing(doing)?.file_name().to_string_lossy().into()))
+        .collect()
+}
+
+/// What somebody else has pinned there stays.
+fn remove_folder(folder: &Path) -> Result<()> {
+    match fs::remove_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.doing(|| format!("remove {}", folder.display())),
+    }
+}
+
+fn has_ethernet(device: &str) -> Result<bool> {
+    const ARPHRD_ETHER: u16 = 1;
+    let devices = getifaddrs().doing(|| "list the devices".into())?;
+    let types = devices.filter(|found| found.interface_name == device);
+    let mut types = types.filter_map(|found| Some(found.address?.as_link_addr()?.hatype()));
+    Ok(types.any(|hatype| hatype == ARPHRD_ETHER))
 }
 
 /// A setting of the device in IPv4.
@@ -280,6 +358,11 @@ pub fn is_reverse_path_strict(device: &str) -> bool {
     let settings = ["all", device].map(|device| ipv4_setting(device, "rp_filter"));
     let read = |path: &PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u8>().ok();
     settings.iter().filter_map(read).max() == Some(1)
+}
+
+/// Whether IPv4 forwards nothing that comes in by the device.
+pub fn is_not_forwarding(device: &str) -> bool {
+    fs::read_to_string(ipv4_setting(device, "forwarding")).is_ok_and(|text| text.trim() == "0")
 }
 
 /// bpffs takes no dots in names, which VLAN devices have.

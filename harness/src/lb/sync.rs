@@ -521,6 +521,16 @@ impl Maps {
         self.settings.insert(&0, &settings)
     }
 
+    /// This node's addresses that packets get as their source, IPv4 and IPv6, as far as it has any.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn masquerade(&self) -> Result<Vec<IpAddr>> {
+        let known = self.settings()?.masquerade;
+        let known = known.iter().filter(|known| known.word != [0; 4]);
+        Ok(known.map(|known| addr(known.word)).collect())
+    }
+
     /// Sets whether backends are reached by their services only: their packets without an
     /// association that is known are dropped.
     ///

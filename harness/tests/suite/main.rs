@@ -9,6 +9,7 @@ mod balanced;
 mod csum;
 mod fuzz;
 mod lb;
+mod lb_command;
 mod lb_services;
 mod lb_sockets;
 mod multihome;

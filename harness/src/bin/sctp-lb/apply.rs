@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use bpf_sctp::lb::Maps;
 use bpf_sctp::lb::manifests::{Manifests, Reading};
-use bpf_sctp::lb::model::{Backend, Frontend, Service, ServiceName};
+use bpf_sctp::lb::model::{Backend, Desired, Frontend, Service, ServiceName};
 use clap::Args;
 
 use crate::Output;
@@ -16,7 +16,7 @@ use crate::Output;
 #[command(group = clap::ArgGroup::new("source").required(true).multiple(true))]
 pub struct Apply {
     /// Manifests: Service, EndpointSlice, NetworkPolicy, Pod and Namespace objects, in YAML or
-    /// JSON. All that is wanted: what they do not name is removed.
+    /// JSON; - is standard input. All that is wanted: what they do not name is removed.
     #[arg(short, long = "file", value_name = "FILE", num_args = 1.., group = "source")]
     files: Vec<PathBuf>,
     /// Without manifests: a service and its backends.
@@ -40,8 +40,9 @@ fn parse_service(text: &str) -> Result<(SocketAddr, Vec<SocketAddr>)> {
         let addr: SocketAddr = text
             .parse()
             .with_context(|| format!("{text} is not ADDRESS:PORT, or [ADDRESS]:PORT"))?;
-        if addr.ip().to_canonical() != addr.ip() {
-            bail!("{addr} is an IPv4 address: write it as one");
+        crate::parse_address(&addr.ip().to_string())?;
+        if addr.port() == 0 {
+            bail!("{addr}: ports are 1 to 65535");
         }
         Ok(addr)
     };
@@ -50,10 +51,29 @@ fn parse_service(text: &str) -> Result<(SocketAddr, Vec<SocketAddr>)> {
         .context("it is VIP:PORT=BACKEND:PORT")?;
     let vip = parse(vip)?;
     let backends = backends.split(',').map(parse).collect::<Result<Vec<_>>>()?;
+    if let Some(twice) = (1..backends.len()).find(|i| backends[..*i].contains(&backends[*i])) {
+        bail!("{} is named twice", backends[twice]);
+    }
     if let Some(other) = backends.iter().find(|b| b.is_ipv4() != vip.is_ipv4()) {
         bail!("{vip} and {other} are of two families");
     }
     Ok((vip, backends))
+}
+
+/// New associations of a service that masquerades as nobody are dropped.
+fn note_masquerade(maps: &Maps, reading: &mut Reading) -> Result<()> {
+    let known = maps.masquerade()?;
+    for (name, service) in &reading.desired.services {
+        let mut hidden = service.frontends.iter().filter(|(_, f)| f.masquerade);
+        let lacks = |addr: &SocketAddr| !known.iter().any(|k| k.is_ipv6() == addr.is_ipv6());
+        if let Some((addr, _)) = hidden.find(|(addr, _)| lacks(addr)) {
+            reading.notes.push(format!(
+                "{name}: {addr} masquerades, and this node has no address for that: new \
+                 associations are dropped until sctp-lb attach --masquerade ADDR"
+            ));
+        }
+    }
+    Ok(())
 }
 
 impl Apply {
@@ -97,8 +117,14 @@ impl Apply {
     }
 
     pub fn run(&self, maps: &Maps, output: Output) -> Result<()> {
-        let reading = self.read()?;
+        let mut reading = self.read()?;
         let changes = maps.apply(&reading.desired)?;
+        if reading.desired == Desired::default() {
+            let note =
+                "there is no service for SCTP, and no policy, in this: what was there is removed";
+            reading.notes.push(note.into());
+        }
+        note_masquerade(maps, &mut reading)?;
         if output == Output::Json {
             let report = serde_json::json!({ "changes": changes, "notes": reading.notes });
             println!("{report}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bpf_sctp::csum_prog::Hook;
 use bpf_sctp::lb::Maps;
-use bpf_sctp::lb::attachment::{Pins, is_reverse_path_strict};
+use bpf_sctp::lb::attachment::{Pins, is_not_forwarding, is_reverse_path_strict};
 use bpf_sctp::lb::conntrack::State;
 use bpf_sctp::lb::datapath::Options;
 use bpf_sctp::lb::maps::Sizes;
@@ -32,7 +32,7 @@ pub struct Attach {
     mode: Mode,
     /// This node's address, IPv4 or IPv6, as which clients reach the backends of services that
     /// masquerade.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = crate::parse_address)]
     masquerade: Vec<IpAddr>,
     /// How long an association may be in a state with no packet, for example established=600. The
     /// states are closed, cookie-wait, cookie-echoed, established, shutdown-sent and
@@ -40,20 +40,25 @@ pub struct Attach {
     #[arg(long, value_name = "STATE=SECONDS", value_parser = parse_timeout)]
     timeout: Vec<(State, Duration)>,
     /// Associations at a time. Sizes hold until `detach --all`.
-    #[arg(long, value_name = "N", default_value_t = Sizes::default().assocs)]
+    #[arg(long, value_name = "N", value_parser = parse_size(), default_value_t = Sizes::default().assocs)]
     max_associations: u32,
     /// Frontends: addresses and ports of services.
-    #[arg(long, value_name = "N", default_value_t = Sizes::default().services)]
+    #[arg(long, value_name = "N", value_parser = parse_size(), default_value_t = Sizes::default().services)]
     max_services: u32,
     /// Backends, counted once for each service.
-    #[arg(long, value_name = "N", default_value_t = Sizes::default().backends)]
+    #[arg(long, value_name = "N", value_parser = parse_size(), default_value_t = Sizes::default().backends)]
     max_backends: u32,
     /// Slots of backend tables: at least 100 for each backend, and 251 for each service.
-    #[arg(long, value_name = "N", default_value_t = Sizes::default().table_slots)]
+    #[arg(long, value_name = "N", value_parser = parse_size(), default_value_t = Sizes::default().table_slots)]
     max_table_slots: u32,
     /// Prefixes in all policies.
-    #[arg(long, value_name = "N", default_value_t = Sizes::default().policy_prefixes)]
+    #[arg(long, value_name = "N", value_parser = parse_size(), default_value_t = Sizes::default().policy_prefixes)]
     max_policy_prefixes: u32,
+}
+
+/// What the kernel may have memory for.
+fn parse_size() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=1 << 24)
 }
 
 fn parse_timeout(text: &str) -> Result<(State, Duration)> {
@@ -63,8 +68,9 @@ fn parse_timeout(text: &str) -> Result<(State, Duration)> {
         .find(|state| format!("{state:?}").eq_ignore_ascii_case(&name.replace('-', "")))
         .with_context(|| format!("there is no state {name}"))?;
     let seconds: u32 = seconds.parse().context("seconds are a number")?;
-    if seconds == 0 {
-        bail!("it must be at least a second");
+    // Programs count milliseconds in 32 bits.
+    if !(1..=u32::MAX / 1000).contains(&seconds) {
+        bail!("it must be 1 to {} seconds", u32::MAX / 1000);
     }
     Ok((state, Duration::from_secs(seconds.into())))
 }
@@ -86,9 +92,20 @@ impl Attach {
             },
             ..Default::default()
         };
+        for ipv6 in [false, true] {
+            let of_family = |addr: &&IpAddr| addr.is_ipv6() == ipv6;
+            if self.masquerade.iter().filter(of_family).count() > 1 {
+                bail!("--masquerade: one address of each family is used, and here are several");
+            }
+        }
         pins.attach(&self.devices, hook, &options)?;
         Maps::pinned(pins.folder())?.set_masquerade(&self.masquerade)?;
         for device in &self.devices {
+            if is_not_forwarding(device) {
+                eprintln!(
+                    "sctp-lb: warning: net.ipv4.conf.{device}.forwarding is 0 (see net.ipv4.ip_forward): IPv4 packets go nowhere from here"
+                );
+            }
             if is_reverse_path_strict(device) {
                 eprintln!(
                     "sctp-lb: warning: services that masquerade, and ports of this node, need net.ipv4.conf.{device}.rp_filter=2 (or 0 for all devices): it is strict"

@@ -8,6 +8,7 @@ mod share;
 mod show;
 
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -22,7 +23,7 @@ use clap_complete::Shell;
 /// The programs and all they know stay in the kernel when a command ends. Exit codes: 0, it is
 /// done; 1, it could not be done, and why is said; 2, the command line is wrong.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "sctp-lb", version)]
 struct Args {
     /// The folder, on bpffs, of this load balancer's maps and links.
     #[arg(long, global = true, env = "SCTP_LB_PINS", default_value = PINS)]
@@ -72,6 +73,11 @@ enum Command {
     },
 }
 
+/// An address of one host, for a flag.
+fn parse_address(text: &str) -> Result<IpAddr> {
+    Ok(bpf_sctp::lb::manifests::parse_address(text)?)
+}
+
 fn run(args: Args) -> Result<()> {
     let pins = || Pins::new(&args.pins);
     let maps = || Maps::pinned(&args.pins);
@@ -94,7 +100,11 @@ fn run(args: Args) -> Result<()> {
         Command::Get { what } => show::get(&maps()?, what, args.output),
         Command::Stats => show::stats(&maps()?, args.output),
         Command::Status => show::status(&pins()?, args.output),
-        Command::Monitor(monitor) => monitor.run(&maps()?, args.output),
+        Command::Monitor(monitor) => {
+            let maps = maps()?;
+            let _lock = pins()?.lock_events()?;
+            monitor.run(&maps, args.output)
+        }
         Command::Share(share) => share.run(&pins()?),
         Command::Completions { shell } => {
             let mut command = Args::command();

@@ -9,17 +9,26 @@ use anyhow::Result;
 use bpf_sctp::lb::Maps;
 use bpf_sctp::lb::events::Event;
 use clap::Args;
+use nix::net::if_::if_indextoname;
 
 use crate::Output;
 
 #[derive(Debug, Args)]
 pub struct Monitor {
     /// End after so many events.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// End when nothing has happened for so long.
     #[arg(long, value_name = "SECONDS")]
     idle: Option<u32>,
+}
+
+/// The name of a device, if it is one of this namespace.
+fn device(ifindex: u32) -> String {
+    match if_indextoname(ifindex) {
+        Ok(name) => name.to_string_lossy().into(),
+        Err(_) => format!("device {ifindex}"),
+    }
 }
 
 fn describe(event: &Event) -> String {
@@ -40,8 +49,10 @@ fn describe(event: &Event) -> String {
             reason,
             ifindex,
         } => format!(
-            "{reason}  {} to {}, tag {vtag:#010x}, from device {ifindex}",
-            packet.source, packet.dest
+            "{reason}  {} to {}, tag {vtag:#010x}, from {}",
+            packet.source,
+            packet.dest,
+            device(*ifindex)
         ),
     }
 }

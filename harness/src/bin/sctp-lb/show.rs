@@ -203,9 +203,16 @@ pub fn status(pins: &Pins, output: Output) -> Result<()> {
     } else {
         "pure BPF"
     };
+    // There are no maps before it is attached.
+    let masquerade = match Maps::pinned(pins.folder()) {
+        Ok(maps) => maps.masquerade()?,
+        Err(_) => Vec::new(),
+    };
     let mut out = std::io::stdout().lock();
     if output == Output::Json {
-        let report = serde_json::json!({ "attached": attached, "checksum_update": update });
+        let report = serde_json::json!({
+            "attached": attached, "checksum_update": update, "masquerade": masquerade
+        });
         writeln!(out, "{report}")?;
         return Ok(());
     }
@@ -214,7 +221,15 @@ pub fn status(pins: &Pins, output: Output) -> Result<()> {
         writeln!(out, "not attached")?;
     }
     for found in attached {
-        writeln!(out, "attached: {} at {}", found.device, found.point)?;
+        let gone = if found.gone {
+            ": the device is gone (detach, or attach to its successor)"
+        } else {
+            ""
+        };
+        writeln!(out, "attached: {} at {}{gone}", found.device, found.point)?;
+    }
+    for addr in masquerade {
+        writeln!(out, "masquerade: {addr}")?;
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ const DEFAULT_PROTOCOL: &str = "TCP";
 /// Files of manifests, and what they do not say of this node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Manifests {
-    /// YAML, of one or more documents, or JSON if the name ends in `.json`.
+    /// YAML, of one or more documents, or JSON if the name ends in `.json`; `-` is what comes in.
     pub files: Vec<PathBuf>,
     /// This node, as endpoints name it in `nodeName`. Traffic policies that are `Local` need it.
     pub node_name: Option<String>,
@@ -78,6 +78,17 @@ impl Source for Manifests {
     fn read(&self) -> Result<Desired> {
         Ok(self.load()?.desired)
     }
+}
+
+/// The address of one host in the network, as objects and flags may name it.
+///
+/// # Errors
+/// If it is none, or one of the host itself, of a link, or of several hosts.
+pub fn parse_address(text: &str) -> Result<IpAddr> {
+    values::address(text).map_err(|problem| Error::Manifest {
+        place: "address".into(),
+        problem,
+    })
 }
 
 /// Whether a port of this protocol is for us.

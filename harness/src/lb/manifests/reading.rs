@@ -101,11 +101,25 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Objects> {
     let mut objects = Objects::default();
     for path in files {
         let file = path.display().to_string();
-        let text = std::fs::read_to_string(path).doing(|| format!("read {file}"))?;
+        let text = match path.to_str() {
+            Some("-") => std::io::read_to_string(std::io::stdin()),
+            _ => std::fs::read_to_string(path),
+        };
+        let text = text.doing(|| format!("read {file}"))?;
         let documents = documents(path, &text).map_err(|problem| Error::Manifest {
             place: file.clone(),
             problem,
         })?;
+        // As it comes from a command that has failed.
+        if documents.iter().all(Value::is_null) {
+            return Err(Error::Manifest {
+                place: file,
+                problem:
+                    "there is nothing in it, and what is not named would be removed: an empty \
+                          List says that this is wanted"
+                        .into(),
+            });
+        }
         for (number, document) in (1..).zip(documents) {
             let file = file.as_str();
             objects.add(Origin { file, number }, document, &Header::default())?;

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! The command `sctp-lb`, as its operator types it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+use std::{fs, thread};
+
+use bpf_sctp::feature::Feature;
+use bpf_sctp::lab::{Lab, TRANSLATOR_DEVS};
+use rstest::rstest;
+
+use crate::support::require;
+
+/// A node, and where its load balancer pins.
+struct Node {
+    lab: Lab,
+    pins: PathBuf,
+}
+
+impl Node {
+    fn new(name: &str) -> Self {
+        let pins = format!("/sys/fs/bpf/test-{name}-{}", std::process::id());
+        Self {
+            lab: Lab::new().expect("namespaces and veth"),
+            pins: pins.into(),
+        }
+    }
+
+    fn command(&self, pins: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sctp-lb"));
+        command.arg("--pins").arg(pins).args(args);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn run_at(&self, pins: &Path, args: &[&str]) -> Output {
+        self.lab
+            .translator
+            .run(|| self.command(pins, args).output())
+            .expect("a namespace")
+            .expect("it runs")
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.run_at(&self.pins, args)
+    }
+
+    /// Runs it, and returns what it prints, errors included.
+    fn says(&self, args: &[&str], code: i32) -> String {
+        let output = self.run(args);
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        said
+    }
+
+    fn attach(&self) {
+        self.says(&[&["attach"], &TRANSLATOR_DEVS[..]].concat(), 0);
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.run(&["detach", "--all"]);
+    }
+}
+
+#[test]
+fn what_others_have_pinned_stays() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("others");
+    node.attach();
+    let other = node.pins.join("other");
+    fs::create_dir(&other).expect("bpffs has folders");
+    let said = node.says(&["detach", "--all"], 1);
+    assert!(said.contains("not empty"), "{said}");
+    assert!(other.exists());
+    assert!(!node.pins.join("assocs").exists() && !node.pins.join("links").exists());
+    fs::remove_dir(&other).expect("it is empty");
+    node.says(&["detach", "--all"], 0);
+    assert!(!node.pins.exists());
+
+    for command in [&["attach", TRANSLATOR_DEVS[0]][..], &["detach", "--all"]] {
+        let output = node.run_at(Path::new("/sys/fs/bpf"), command);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("a folder below it"), "{said}");
+    }
+}
+
+#[test]
+fn a_device_that_is_gone_is_shown_as_such() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("gone");
+    node.attach();
+    let [there, gone] = TRANSLATOR_DEVS;
+    node.lab
+        .translator
+        .command("ip", &["link", "del", gone])
+        .expect("it is there");
+    // One of the same name is another.
+    let again = ["link", "add", gone, "type", "veth"];
+    node.lab.translator.command("ip", &again).expect("veth");
+    let said = node.says(&["status"], 0);
+    for line in said.lines().filter(|line| line.starts_with("attached")) {
+        assert_eq!(line.contains("gone"), line.contains(gone), "{said}");
+    }
+    assert!(said.contains(there) && said.contains(gone), "{said}");
+    node.attach();
+    let said = node.says(&["status"], 0);
+    assert!(!said.contains("is gone"), "{said}");
+}
+
+#[test]
+fn a_service_that_masquerades_as_nobody_is_named() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("nobody");
+    node.attach();
+    let service = "203.0.113.10:3868=198.51.100.1:13868";
+    let apply = ["apply", "--service", service, "--masquerade"];
+    let said = node.says(&apply, 0);
+    assert!(said.contains("--masquerade ADDR"), "{said}");
+    let attach = [
+        "attach",
+        TRANSLATOR_DEVS[0],
+        "--masquerade",
+        "198.51.100.254",
+    ];
+    node.says(&attach, 0);
+    let said = node.says(&apply, 0);
+    assert!(!said.contains("note"), "{said}");
+    let said = node.says(&["status"], 0);
+    assert!(said.contains("masquerade: 198.51.100.254"), "{said}");
+}
+
+#[test]
+fn one_monitor_does_not_take_from_another() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("monitor");
+    node.attach();
+    let watch = || node.command(&node.pins, &["monitor"]).spawn();
+    let mut first = node
+        .lab
+        .translator
+        .run(watch)
+        .expect("a namespace")
+        .expect("it starts");
+    // It takes a moment to begin.
+    let refused = (0..100).find_map(|_| {
+        thread::sleep(Duration::from_millis(50));
+        let output = node.run(&["monitor", "--idle", "1"]);
+        (output.status.code() == Some(1)).then_some(output)
+    });
+    first.kill().expect("it runs");
+    first.wait().expect("it ran");
+    let refused = refused.expect("the second is refused");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("another sctp-lb"), "{said}");
+}
+
+#[rstest]
+#[case(&["attach", "to-c", "--masquerade", "127.0.0.1"])]
+#[case(&["attach", "to-c", "--masquerade", "::ffff:192.0.2.1"])]
+#[case(&["attach", "to-c", "--max-associations", "0"])]
+#[case(&["attach", "to-c", "--max-backends", "4294967295"])]
+#[case(&["attach", "to-c", "--timeout", "established=99999999"])]
+#[case(&["apply", "--service", "203.0.113.10:0=198.51.100.1:1"])]
+#[case(&["apply", "--service", "127.0.0.1:1=198.51.100.1:1"])]
+#[case(&["apply", "--service", "203.0.113.10:1=198.51.100.1:0"])]
+#[case(&["apply", "--service", "203.0.113.10:1=198.51.100.1:1,198.51.100.1:1"])]
+#[case(&["monitor", "--count", "0"])]
+fn what_makes_no_sense_is_refused(#[case] args: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_sctp-lb"))
+        .args(args)
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("invalid value"), "{said}");
+}
+
+#[test]
+fn devices_without_ethernet_are_refused() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("ethernet");
+    let said = node.says(&["attach", "lo"], 1);
+    assert!(said.contains("Ethernet"), "{said}");
+    let addrs = ["--masquerade", "192.0.2.7", "--masquerade", "192.0.2.8"];
+    let attach = [&["attach", TRANSLATOR_DEVS[0]], &addrs[..]].concat();
+    let said = node.says(&attach, 1);
+    assert!(said.contains("one address of each family"), "{said}");
+}
+
+#[test]
+fn nothing_at_all_is_not_applied() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("nothing");
+    node.attach();
+    node.says(&["apply", "--service", "203.0.113.10:1=198.51.100.1:1"], 0);
+    for file in ["/dev/null", "-"] {
+        let said = node.says(&["apply", "-f", file], 1);
+        assert!(said.contains("nothing in it"), "{said}");
+    }
+    let said = node.says(&["get", "services"], 0);
+    assert!(said.contains("203.0.113.10:1"), "{said}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("empty.json");
+    fs::write(
+        &file,
+        r#"{"apiVersion": "v1", "kind": "List", "items": []}"#,
+    )
+    .expect("a file");
+    let said = node.says(&["apply", "-f", &file.to_string_lossy()], 0);
+    assert!(
+        said.contains("note: ") && said.contains("1 frontends removed"),
+        "{said}"
+    );
+}
