@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * One translation of ports, with each way to fix the checksum: what a benchmark
- * runs again and again on the same packet. Include ctx_skb.h or ctx_xdp.h first.
+ * runs again and again on the same packet. Include ctx_skb.h or ctx_xdp.h first,
+ * and say what ctx_bench_recompute() and ctx_bench_two_passes() are.
  */
 #ifndef __CSUM_BENCH_H
 #define __CSUM_BENCH_H
@@ -14,6 +15,8 @@ enum way {
 	WAY_KFUNC,
 	WAY_BPF,		/* incremental, as the kfunc, but in BPF */
 	WAY_RECOMPUTE,		/* in BPF over the whole packet, byte by byte with a table */
+	WAY_KERNEL,		/* in the kernel over the whole packet, as nf_nat does */
+	WAY_TWO_PASSES,		/* the same before and after, as Open vSwitch does */
 };
 
 const volatile enum way way = WAY_NONE;
@@ -73,6 +76,10 @@ static __always_inline int update_by_way(ctx_t *ctx, __be32 from, __be32 to)
 		return sctp_csum_update_bpf(ctx, sctp_offset, sctp_len, from, to);
 	case WAY_RECOMPUTE:
 		return recompute(ctx, sctp_offset, sctp_len);
+	case WAY_KERNEL:
+		return ctx_bench_recompute(ctx, sctp_offset);
+	case WAY_TWO_PASSES:
+		return ctx_bench_two_passes(ctx, sctp_offset, from, to);
 	default:
 		return 0;
 	}

@@ -27,11 +27,22 @@ pub enum Way {
     Bpf,
     /// In BPF, over the whole packet, byte by byte with a table.
     Recompute,
+    /// In the kernel, over the whole packet, as nf_nat does.
+    Kernel,
+    /// The same before and after the change, as Open vSwitch does.
+    TwoPasses,
 }
 
 impl Way {
     /// All of them.
-    pub const ALL: [Way; 4] = [Way::None, Way::Kfunc, Way::Bpf, Way::Recompute];
+    pub const ALL: [Way; 6] = [
+        Way::None,
+        Way::Kfunc,
+        Way::Bpf,
+        Way::Kernel,
+        Way::TwoPasses,
+        Way::Recompute,
+    ];
 
     /// What a table calls it.
     pub fn title(self) -> &'static str {
@@ -40,6 +51,17 @@ impl Way {
             Way::Kfunc => "kfunc",
             Way::Bpf => "pure BPF",
             Way::Recompute => "recompute in BPF",
+            Way::Kernel => "recompute in the kernel",
+            Way::TwoPasses => "two passes in the kernel",
+        }
+    }
+
+    /// What the kernel must have for it.
+    fn feature(self) -> Option<Feature> {
+        match self {
+            Way::None | Way::Bpf | Way::Recompute => None,
+            Way::Kfunc => Some(Feature::Kfunc),
+            Way::Kernel | Way::TwoPasses => Some(Feature::BenchKfuncs),
         }
     }
 }
@@ -47,9 +69,15 @@ impl Way {
 /// Lengths of SCTP packets, in bytes: up to the most that IPv6 carries.
 pub const LENGTHS: [usize; 6] = [64, 256, 576, 1500, 9000, 65_532];
 
-/// Whether the way works on a frame of this length: XDP can read no more than 64 KiB.
+/// Whether the way works on a frame of this length: XDP can read no more than 64 KiB, and the
+/// kernel does to skbs only what it does for others.
 pub fn works(hook: Hook, way: Way, frame: &Frame) -> bool {
-    way != Way::Recompute || hook != Hook::Xdp || frame.bytes.len() <= 0xffff
+    let in_xdp = match way {
+        Way::Recompute => frame.bytes.len() <= 0xffff,
+        Way::Kernel | Way::TwoPasses => false,
+        Way::None | Way::Kfunc | Way::Bpf => true,
+    };
+    (hook == Hook::Tc || in_xdp) && way.feature().is_none_or(Feature::available)
 }
 
 /// The packet of this length, with a right checksum.
@@ -107,10 +135,10 @@ macro_rules! measure {
 /// The time of a run, averaged over `repeat` runs on the packet, by the clock of this kernel.
 ///
 /// # Errors
-/// If the kernel lacks the kfunc, refuses the frame, or the checksum is wrong afterwards.
+/// If the kernel lacks a kfunc, refuses the frame, or the checksum is wrong afterwards.
 pub fn measure(hook: Hook, way: Way, frame: &Frame, repeat: u32) -> Result<Duration> {
-    if way == Way::Kfunc {
-        Feature::Kfunc.require()?;
+    if let Some(feature) = way.feature() {
+        feature.require()?;
     }
     let (duration, out, failed) = match hook {
         Hook::Tc => measure!(

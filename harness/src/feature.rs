@@ -16,6 +16,8 @@ pub enum Feature {
     Btf,
     /// `bpf_sctp_csum_update()` and `bpf_xdp_sctp_csum_update()`.
     Kfunc,
+    /// The kfuncs of `kernel-patches/v7.3-bench`.
+    BenchKfuncs,
     /// SCTP sockets.
     Sctp,
     /// `BPF_PROG_TEST_RUN` on packets that lie in pieces, or do not fit a page.
@@ -39,6 +41,10 @@ impl Missing {
                 "the kernel has no bpf_sctp_csum_update(): run this on the patched kernel \
                  (scripts/test, or scripts/vm --kernel patched)"
             }
+            Feature::BenchKfuncs => {
+                "the kernel is not the one for benchmarks: run scripts/bench, or \
+                 scripts/vm --kernel patched --base v7.3-bench"
+            }
             Feature::SplitTestRun => {
                 "the kernel's BPF_PROG_TEST_RUN takes no skb in pieces (since Linux 7.0): run \
                  this in the VM (scripts/test)"
@@ -52,10 +58,11 @@ impl Missing {
 }
 
 const KFUNCS: [&str; 2] = ["bpf_sctp_csum_update", "bpf_xdp_sctp_csum_update"];
+const BENCH_KFUNCS: [&str; 2] = ["bpf_bench_sctp_recompute", "bpf_bench_sctp_two_passes"];
 
-fn has_kfuncs() -> bool {
+fn has_kfuncs(names: &[&str]) -> bool {
     Btf::from_vmlinux().is_ok_and(|btf| {
-        KFUNCS
+        names
             .iter()
             .all(|name| btf.type_by_name::<Func>(name).is_some())
     })
@@ -77,7 +84,8 @@ impl Feature {
         match self {
             Feature::Root => Uid::effective().is_root(),
             Feature::Btf => Path::new("/sys/kernel/btf/vmlinux").exists(),
-            Feature::Kfunc => has_kfuncs(),
+            Feature::Kfunc => has_kfuncs(&KFUNCS),
+            Feature::BenchKfuncs => has_kfuncs(&BENCH_KFUNCS),
             Feature::Sctp => has_sctp(),
             Feature::SplitTestRun => crate::csum_prog::takes_pieces(),
         }

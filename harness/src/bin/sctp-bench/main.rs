@@ -119,9 +119,8 @@ fn measure_all(repeat: u32, rounds: u32) -> Result<()> {
             let frame = packet(len)?;
             for (hook, name) in [(Hook::Tc, "tc"), (Hook::Xdp, "XDP")] {
                 for way in bench::Way::ALL {
-                    let missing = way == bench::Way::Kfunc && !Feature::Kfunc.available();
                     let too_long = len > 3000 && !Feature::SplitTestRun.available();
-                    if missing || too_long || !works(hook, way, &frame) {
+                    if too_long || !works(hook, way, &frame) {
                         continue;
                     }
                     // Of what takes a hundred times as long, fewer do.

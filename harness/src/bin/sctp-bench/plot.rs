@@ -7,10 +7,12 @@ use anyhow::{Context, Result, anyhow};
 use bpf_sctp::bench::{LENGTHS, Way};
 use plotters::prelude::*;
 
-const COLORS: [RGBColor; 4] = [
+const COLORS: [RGBColor; Way::ALL.len()] = [
     RGBColor(120, 120, 120),
     RGBColor(0, 110, 180),
     RGBColor(0, 150, 90),
+    RGBColor(150, 90, 180),
+    RGBColor(220, 160, 0),
     RGBColor(200, 70, 40),
 ];
 

@@ -212,14 +212,22 @@ pub fn report(
     native: &Path,
     plot_to: Option<&Path>,
 ) -> Result<()> {
-    let (instructions, native) = (read(instructions)?, read(native)?);
-    print_table(
-        "Instructions of the guest for a packet, the least of several rounds, by bytes of the SCTP packet:",
-        |hook, way, len| {
-            let values = values(&instructions, hook, way, len);
+    let (instructions, plain, native) = (read(instructions)?, read(plain)?, read(native)?);
+    for (title, lines) in [
+        (
+            "Instructions of the guest for a packet, the least of several rounds, by bytes of the SCTP packet:",
+            &instructions,
+        ),
+        (
+            "The same, on a processor without instructions for CRC-32C and carry-less multiplication:",
+            &plain,
+        ),
+    ] {
+        print_table(title, |hook, way, len| {
+            let values = values(lines, hook, way, len);
             values.first().map(|value| with_separators(*value))
-        },
-    );
+        });
+    }
     print_table(
         "Time on this machine, as a multiple of no update, median (least to most):",
         |hook, way, len| {
@@ -230,8 +238,8 @@ pub fn report(
     print_all_paths(&instructions);
     print_iperf3(&instructions);
     print_paths(
-        "Whole paths again, on a processor without instructions for CRC-32C and carry-less multiplication:",
-        &read(plain)?,
+        "Whole paths again, on the processor without those instructions:",
+        &plain,
         PATH,
         &PATH_LENGTHS,
         |len| len,
