@@ -19,8 +19,8 @@
 static __always_inline __u64 clmul32(__u32 a, __u32 b)
 {
 	const __u64 m0 = EVERY_4TH_BIT, m1 = m0 << 1, m2 = m0 << 2, m3 = m0 << 3;
-	const __u64 a0 = a & m0, a1 = a & m1, a2 = a & m2, a3 = a & m3;
-	const __u64 b0 = b & m0, b1 = b & m1, b2 = b & m2, b3 = b & m3;
+	const __u64 a0 = a & (__u32)m0, a1 = a & (__u32)m1, a2 = a & (__u32)m2, a3 = a & (__u32)m3;
+	const __u64 b0 = b & (__u32)m0, b1 = b & (__u32)m1, b2 = b & (__u32)m2, b3 = b & (__u32)m3;
 
 	return (((a0 * b0) ^ (a1 * b3) ^ (a2 * b2) ^ (a3 * b1)) & m0) |
 	       (((a0 * b1) ^ (a1 * b0) ^ (a2 * b3) ^ (a3 * b2)) & m1) |
