@@ -4,12 +4,14 @@
 # Kernel source, and the series on it, in git repositories in the cache. Sourced, never run.
 #
 # The caller's options: base, the folder of kernel-patches whose series is meant, and tree, the user's
-# checkout to use, or empty. find_source sets src, the folder of a source in the cache, and id, which
-# names its content; the repository is $src/linux, with refs/base. The source for v7.3-NAME is that of v7.3.
+# checkout to use, or empty; and instead, what more to say if there is no such series. find_source sets src,
+# the folder of a source in the cache, and id, which names its content; the repository is $src/linux, with
+# refs/base. The source for v7.3-NAME is that of v7.3.
 
 # shellcheck disable=SC2034,SC2154 # from lib.sh, and for those who source this
 base=v7.3
 tree=
+instead=
 
 # Where Debian has linux-source, or had it; of a version that is still maintained the newest is in -security.
 suites=(bookworm-security trixie-security trixie-backports trixie forky sid bookworm-backports)
@@ -18,12 +20,16 @@ declare -A tarballs=(
     [v6.12]=https://cdn.kernel.org/pub/linux/kernel/v6.x/linux-6.12.117.tar.xz
 )
 
+# Where a patch does not apply nobody can go on by hand, as git hints: that work tree is not the user's. An older
+# git (2.39) obeys only git am --resolvemsg=
+no_hints=(-c advice.mergeConflict=false -c advice.amWorkDir=false)
+
 # Git for the cache, which must not depend on the user's settings, hooks and name.
 kgit() {
     GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null \
         GIT_AUTHOR_NAME=bpf-sctp GIT_AUTHOR_EMAIL=none GIT_COMMITTER_NAME=bpf-sctp GIT_COMMITTER_EMAIL=none \
         git -C "$src/linux" -c core.hooksPath=/dev/null -c core.fsync=none -c gc.auto=0 \
-        -c advice.mergeConflict=false -c advice.amWorkDir=false "$@"
+        "${no_hints[@]}" "$@"
 }
 
 # ---- Where the source comes from. Each way gives $src/linux, a git repository, and $src/id, its identity.
@@ -152,7 +158,17 @@ find_patches() {
         below+=("$repo/kernel-patches/$series"/[0-9]*.patch)
     done
     shopt -u nullglob
-    ((${#patches[@]})) || die "there is no series for $base, only for: $(known_bases); --unpatched does without one"
+    ((${#patches[@]})) || die "there is no series for $base, only for: $(known_bases)$instead"
+}
+
+# Dies if the user's tree has the series already, by its subjects. A tree where it was reverted has these too, so
+# this is for when something else failed.
+refuse_again() {
+    local patch subjects branch
+    subjects=$(for patch in "${patches[@]}"; do git mailinfo /dev/null /dev/null <"$patch" || true; done | sed -n 's/^Subject: //p')
+    ! grep -qvxFf <(git -C "$tree" log -n 1000 --format=%s "$commit") <<<"$subjects" || return 0
+    branch=$(git -C "$tree" symbolic-ref -q --short HEAD) || branch=HEAD
+    die "the series in kernel-patches/$base is already on $branch, which is checked out in $tree: go back with git -C $tree switch -"
 }
 
 # Only the files that patches are about, because a whole kernel takes long; git am -3 has to find them there.
@@ -167,7 +183,7 @@ apply_series() { # REF ON PATCH…
     local work=$src/apply
     rm -rf "$work"
     kgit worktree prune && kgit worktree add -q --no-checkout --detach "$work" "$2" &&
-        kgit -C "$work" read-tree HEAD && check_out_patched "$work" "${@:3}" && kgit -C "$work" am -3 "${@:3}" &&
+        kgit -C "$work" read-tree HEAD && check_out_patched "$work" "${@:3}" && kgit -C "$work" am -3 --resolvemsg= "${@:3}" &&
         kgit update-ref "$1" "$(kgit -C "$work" rev-parse HEAD)" && kgit worktree remove -f "$work"
 }
 
@@ -175,7 +191,10 @@ apply_series() { # REF ON PATCH…
 find_applied() { # ON PATCH…
     ref=refs/series/$(cat <(kgit rev-parse "$1") "${@:2}" | hash_of)
     kgit rev-parse -q --verify "$ref" >/dev/null ||
-        run_step "applying $(($# - 1)) patches" kernel-series apply_series "$ref" "$@"
+        (run_step "applying $(($# - 1)) patches" kernel-series apply_series "$ref" "$@") || {
+            [[ -z $tree ]] || refuse_again
+            exit 1
+        }
 }
 
 # Sets ref to the series on the source, and onto to what it stands on.
@@ -243,12 +262,17 @@ apply_to_tree() { # GIT-AM-OPTION…
     git -C "$tree" worktree add -q --no-checkout --detach "$work" HEAD
     git -C "$work" read-tree HEAD
     check_out_patched "$work" "${patches[@]}"
-    if ! git -C "$work" am -3 "$@" "${patches[@]}" >"$log" 2>&1; then
+    if ! git -C "$work" "${no_hints[@]}" am -3 --resolvemsg= "$@" "${patches[@]}" >"$log" 2>&1; then
+        refuse_again
         tail -n 20 "$log" | sed 's/^/    /' >&2
         ((${#below[@]} == 0)) || say "this series stands on others, which must be in the tree before: $(<"$repo/kernel-patches/$base/after")"
         die "the series in kernel-patches/$base does not apply to $tree, which is as it was; the whole log is $log"
     fi
     applied=$(git -C "$work" rev-parse HEAD)
+    if [[ $applied == "$commit" ]]; then
+        refuse_again
+        die "all that the series in kernel-patches/$base changes is in $tree already"
+    fi
     git -C "$tree" worktree remove -f "$work"
     trap - EXIT
 }
