@@ -57,6 +57,10 @@ static __always_inline int add_client_addr(struct assoc *assoc, struct opening *
 	if (try)
 		return add_addr(&opening->addrs.client, addr) ? STAT_DROP_MANY_ADDRS : 0;
 	one_addr(&opening->named, addr);
+	if (room_for_paths() <= 0) {
+		count(STAT_PATHS_REFUSED);
+		return 0;
+	}
 	if (add_client(assoc, opening->path.assoc, opening))
 		return STAT_DROP_MANY_ADDRS;
 	return keep_paths(opening) ? 0 : STAT_DROP_NO_ASSOC;

@@ -47,13 +47,20 @@ static __always_inline bool has_tag(const struct assoc *assoc, __be32 tag)
 		       tag == assoc->before.tag[0] || tag == assoc->before.tag[1]);
 }
 
+/* Another CPU may have set @since later than @now. */
+static __always_inline bool has_passed(__u64 now, __u64 since, __u64 interval)
+{
+	return (__s64)(now - since) >= (__s64)interval;
+}
+
 static __always_inline void follow_init(struct assoc *assoc, const struct chunks *chunks, __u32 dir,
 					__u64 now)
 {
 	__u32 own = dir_index(dir), peer = dir_index(!dir);
 
 	/* One a second: there must be time for an answer. */
-	if (now - assoc->asked >= UNANSWERED_INTERVAL && assoc->unanswered < MAX_UNANSWERED) {
+	if (dir == DIR_ORIGINAL && assoc->unanswered < MAX_UNANSWERED &&
+	    has_passed(now, assoc->asked, UNANSWERED_INTERVAL)) {
 		assoc->asked = now;
 		assoc->unanswered++;
 	}
@@ -84,10 +91,13 @@ static __always_inline void follow_init_ack(struct assoc *assoc, const struct ch
 
 static __always_inline void follow_state(struct assoc *assoc, const struct chunks *chunks)
 {
-	if (saw(chunks, CHUNK_COOKIE_ECHO) && assoc->state == ASSOC_COOKIE_WAIT)
+	if (saw(chunks, CHUNK_COOKIE_ECHO) && assoc->state == ASSOC_COOKIE_WAIT &&
+	    assoc->tags.tag[DIR_ORIGINAL] && assoc->tags.tag[DIR_REPLY])
 		assoc->state = ASSOC_COOKIE_ECHOED;
-	if (saw(chunks, CHUNK_COOKIE_ACK) && assoc->state == ASSOC_COOKIE_ECHOED)
+	if (saw(chunks, CHUNK_COOKIE_ACK) && assoc->state == ASSOC_COOKIE_ECHOED) {
 		assoc->state = ASSOC_ESTABLISHED;
+		assoc->before = (struct tags){};
+	}
 	if (saw(chunks, CHUNK_SHUTDOWN) && assoc->state == ASSOC_ESTABLISHED)
 		assoc->state = ASSOC_SHUTDOWN_SENT;
 	if (saw(chunks, CHUNK_SHUTDOWN_ACK) &&
@@ -126,6 +136,18 @@ static __always_inline bool follow_pending(struct assoc *assoc, const struct chu
 	return saw(chunks, CHUNK_ERROR);
 }
 
+/* An answer to an INIT whose tag another INIT has taken the place of. */
+static __always_inline bool answers_forgotten(struct assoc *assoc, const struct chunks *chunks,
+					      __u32 dir, __be32 vtag)
+{
+	if (!saw(chunks, CHUNK_INIT_ACK) || !assoc->pending.tag[dir_index(dir)] ||
+	    tag_matches(&assoc->pending, chunks, dir, vtag))
+		return false;
+	assoc->pending.tag[dir_index(dir)] = vtag;
+	assoc->pending.tag[dir_index(!dir)] = chunks->init_tag;
+	return true;
+}
+
 static __always_inline bool follow_tagged(struct assoc *assoc, const struct chunks *chunks,
 					  __u32 dir, __be32 vtag)
 {
@@ -134,8 +156,9 @@ static __always_inline bool follow_tagged(struct assoc *assoc, const struct chun
 		assoc->pending = (struct tags){};
 		assoc->state = ASSOC_COOKIE_ECHOED;
 	} else if (!tag_matches(&assoc->tags, chunks, dir, vtag)) {
-		return tag_matches(&assoc->pending, chunks, dir, vtag) &&
-		       follow_pending(assoc, chunks, dir);
+		return answers_forgotten(assoc, chunks, dir, vtag) ||
+		       (tag_matches(&assoc->pending, chunks, dir, vtag) &&
+			follow_pending(assoc, chunks, dir));
 	}
 	if (saw(chunks, CHUNK_INIT_ACK))
 		follow_init_ack(assoc, chunks, dir);
@@ -160,8 +183,7 @@ static __always_inline bool assoc_follow(struct assoc *assoc, const struct chunk
 		follow_init(assoc, chunks, dir, now);
 		return true;
 	}
-	if (!follow_tagged(assoc, chunks, dir, vtag) &&
-	    !are_last_words(assoc, chunks, dir, vtag))
+	if (!follow_tagged(assoc, chunks, dir, vtag))
 		return false;
 	if (dir == DIR_REPLY) {
 		assoc->unanswered = 0;

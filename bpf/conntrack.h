@@ -247,8 +247,8 @@ static __noinline long open_assoc(ctx_t *ctx, struct opening *opening)
 static __noinline bool follow_assoc(ctx_t *ctx, struct assoc *assoc, struct packet *pkt,
 				    struct chunks *chunks, __u32 dir)
 {
+	bool ours, last_words;
 	__u32 before, after;
-	bool ours;
 
 	if (!assoc)
 		return false;
@@ -256,6 +256,7 @@ static __noinline bool follow_assoc(ctx_t *ctx, struct assoc *assoc, struct pack
 	before = assoc->state;
 	ours = assoc_follow(assoc, chunks, dir, pkt->sctp.vtag, pkt->now);
 	after = assoc->state;
+	last_words = !ours && are_last_words(assoc, chunks, dir, pkt->sctp.vtag);
 	if (ours) {
 		assoc->packets[dir_index(dir)]++;
 		/* Anybody may send an INIT. */
@@ -268,7 +269,7 @@ static __noinline bool follow_assoc(ctx_t *ctx, struct assoc *assoc, struct pack
 		bpf_timer_start(&assoc->timer, timeout_of(after), 0);
 		event_assoc(ctx, assoc, EVENT_STATE);
 	}
-	return ours;
+	return ours || last_words;
 }
 
 #endif /* __CONNTRACK_H */

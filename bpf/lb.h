@@ -24,7 +24,7 @@ static __always_inline struct lb_settings *get_settings(void)
 
 /*
  * The peers as the policies know them: who opened the association, by the address
- * that the path is for, and who serves it at @port. @path: the entry in the map
+ * that the path is for, and who serves it at @port.
  */
 __noinline int path_is_allowed(struct tuple *tuple, struct path *path, __be16 port)
 {
@@ -229,8 +229,9 @@ static __always_inline bool is_over(const struct assoc *assoc, __u32 dir)
 	if (assoc->state == ASSOC_CLOSED)
 		return true;
 	if (dir != DIR_ORIGINAL || assoc->unanswered < MAX_UNANSWERED || !assoc->service ||
-	    now - assoc->asked < UNANSWERED_INTERVAL ||
-	    (assoc->state != ASSOC_COOKIE_WAIT && now - assoc->heard < silence * NSEC_PER_MSEC))
+	    !has_passed(now, assoc->asked, UNANSWERED_INTERVAL) ||
+	    (assoc->state != ASSOC_COOKIE_WAIT &&
+	     !has_passed(now, assoc->heard, silence * NSEC_PER_MSEC)))
 		return false;
 	backend = bpf_map_lookup_elem(&backends, &assoc->backend);
 	return !backend || backend->draining;
@@ -284,8 +285,8 @@ static __always_inline int follow_path(ctx_t *ctx, struct packet *pkt, struct tu
 				       struct path *path, struct assoc *assoc,
 				       struct chunks *chunks)
 {
-	if (saw(chunks, CHUNK_COOKIE_ECHO))
-		open_paths(tuple, path);
+	if (saw(chunks, CHUNK_COOKIE_ECHO) && assoc->state == ASSOC_COOKIE_ECHOED)
+		open_paths(tuple, path, pkt->sctp.vtag);
 	if (path->dir == DIR_ORIGINAL &&
 	    (saw(chunks, CHUNK_COOKIE_ECHO) || saw(chunks, CHUNK_COOKIE_ACK)))
 		index_tag(assoc, path->assoc, pkt->sctp.vtag);
@@ -303,6 +304,7 @@ static __always_inline void note_packet(struct path *found, const struct path *p
 	if (found->assoc != path->assoc)
 		return;
 	found->seen = pkt->now;
+	found->generation = path->generation;
 	found->mtu = path->mtu;
 	found->mtu_time = path->mtu_time;
 	/* An INIT has no tag that would prove anything, and an ABORT may refuse what was none of the association's. */
@@ -310,7 +312,7 @@ static __always_inline void note_packet(struct path *found, const struct path *p
 		found->confirmed = 1;
 }
 
-/* The path is copied from its entry, which may become another's meanwhile. */
+/* @found: the entry that the path was copied from, which may become another's meanwhile */
 static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct way *way,
 				   struct path *found)
 {
@@ -324,12 +326,10 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct way *w
 
 	if (!found || !pkt)
 		return CTX_DROP;
-	*path = *found;
-	barrier();
 	dir = path->dir & 1;
 	assoc = bpf_map_lookup_elem(&assocs, &path->assoc);
 	/* It has just ended, on another CPU. */
-	if (!assoc || found->assoc != path->assoc) {
+	if (!assoc) {
 		delete_path(tuple, path->assoc);
 		return AGAIN;
 	}
@@ -348,13 +348,15 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct way *w
 	reason = read_if_init(ctx, pkt, &chunks);
 	if (reason)
 		return drop(ctx, pkt, reason);
-	if (!path_is_allowed(tuple, found, assoc->translated.dport))
+	if (!path_is_allowed(tuple, path, assoc->translated.dport))
 		return drop(ctx, pkt, STAT_DROP_POLICY);
 	pkt->now = bpf_ktime_get_coarse_ns();
 	chunks.unproven = saw(&chunks, CHUNK_ABORT) && !(path->confirmed && is_answered(path));
 	if (!follow_assoc(ctx, assoc, pkt, &chunks, dir))
-		/* Where nobody has been yet, it may be another association's. */
-		return !path->confirmed && dir == DIR_ORIGINAL && assoc->service ?
+		/* Where nobody has been yet, or only an INIT, it may be another association's. */
+		return (!path->confirmed ||
+			(assoc->state == ASSOC_COOKIE_WAIT && is_probe(&chunks))) &&
+		       dir == DIR_ORIGINAL && assoc->service ?
 		       AGAIN : drop(ctx, pkt, STAT_DROP_TAG);
 	too_big = dir == DIR_REPLY && is_too_big(ctx, pkt, path);
 	note_packet(found, path, pkt, &chunks);
@@ -378,6 +380,24 @@ struct {
 	__type(value, struct way);
 } ways SEC(".maps");
 
+/* Copy the packet's path. Returns the entry that it is in. */
+static __noinline struct path *find_path(struct way *way)
+{
+	struct path *found = bpf_map_lookup_elem(&paths, &way->tuple);
+
+	if (!found)
+		return NULL;
+	way->path = *found;
+	barrier();
+	if (found->assoc == way->path.assoc)
+		return found;
+	/* It has become another's while it was copied. */
+	found = bpf_map_lookup_elem(&paths, &way->tuple);
+	if (found)
+		way->path = *found;
+	return found;
+}
+
 static __always_inline int handle_sctp(ctx_t *ctx, struct packet *pkt)
 {
 	int verdict = AGAIN;
@@ -390,7 +410,7 @@ static __always_inline int handle_sctp(ctx_t *ctx, struct packet *pkt)
 		return CTX_DROP;
 	tuple_of(&way->tuple, pkt);
 	way->before = (struct tags){};
-	found = bpf_map_lookup_elem(&paths, &way->tuple);
+	found = find_path(way);
 	if (found)
 		verdict = handle_known(ctx, pkt, way, found);
 	if (verdict == AGAIN)
@@ -398,7 +418,7 @@ static __always_inline int handle_sctp(ctx_t *ctx, struct packet *pkt)
 	if (verdict != AGAIN)
 		return verdict;
 	/* It has been learned. */
-	found = bpf_map_lookup_elem(&paths, &way->tuple);
+	found = find_path(way);
 	if (found)
 		verdict = handle_known(ctx, pkt, way, found);
 	return verdict != AGAIN ? verdict : drop(ctx, pkt, STAT_DROP_NO_ASSOC);

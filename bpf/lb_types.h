@@ -85,7 +85,8 @@ struct assoc_addrs {
 	struct addr_list vip;		/* as clients know the backend */
 	struct addr_list backend;
 	__u32 available;		/* a bit for each of the backend's that it uses */
-	__u32 offered;			/* by its last INIT ACK, which a COOKIE ECHO may take; 0: by none */
+	__u32 offered[2];		/* by its INIT ACKs, to the COOKIE ECHO that has this tag: */
+	__be32 offered_tag[2];		/* first that of the association, then of another INIT */
 	__u32 source_translated;	/* backends see these, not the client's: */
 	struct ip_addr source[2];	/* IPv4, IPv6; zero: none */
 };

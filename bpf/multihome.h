@@ -19,7 +19,7 @@ static __always_inline void first_addrs(struct opening *opening)
 	one_addr(&addrs->vip, &opening->from.daddr);
 	one_addr(&addrs->backend, &opening->to.daddr);
 	addrs->available = ALL_ADDRS;
-	addrs->offered = 0;
+	__builtin_memset(addrs->offered_tag, 0, sizeof(addrs->offered_tag));
 	addrs->source_translated = 0;
 	__builtin_memset(addrs->source, 0, sizeof(addrs->source));
 }
@@ -96,13 +96,24 @@ struct bpf_map {
 /* Since 6.6. */
 extern __s64 bpf_map_sum_elem_count(const struct bpf_map *map) __ksym __weak;
 
-/* Whether there is room for what an INIT claims, which anybody may send. */
+/* Room for paths that is not kept for the first ones of associations that may yet be opened. */
+static __noinline __s64 room_for_paths(void)
+{
+	const struct bpf_map *all = (const struct bpf_map *)&assocs;
+	const struct bpf_map *map = (const struct bpf_map *)&paths;
+
+	if (!bpf_ksym_exists(bpf_map_sum_elem_count))
+		return map->max_entries;
+	return (__s64)map->max_entries - bpf_map_sum_elem_count(map) -
+	       2 * ((__s64)all->max_entries - bpf_map_sum_elem_count(all));
+}
+
+/* Whether there is room for what an INIT claims, which anybody may send: it leaves some for the others. */
 static __always_inline bool may_claim(void)
 {
 	const struct bpf_map *map = (const struct bpf_map *)&paths;
 
-	return bpf_ksym_exists(bpf_map_sum_elem_count) &&
-	       bpf_map_sum_elem_count(map) < map->max_entries / 2;
+	return room_for_paths() > map->max_entries / 4;
 }
 
 /*
@@ -135,11 +146,20 @@ static __noinline int keep_addrs(struct opening *opening)
 	return 0;
 }
 
+static __always_inline void take_offer(struct assoc_addrs *kept, __u32 which, __be32 vtag)
+{
+	if (kept->offered_tag[which] != vtag)
+		return;
+	kept->available = kept->offered[which];
+	kept->offered_tag[which] = 0;
+}
+
 /*
- * Let an association have the paths of its addresses, of which the backend uses those
- * that it has offered. @path: a copy of the one at @tuple, which may change
+ * A COOKIE ECHO: let the association have the paths of its addresses, of which the
+ * backend uses those that it has offered. @path: a copy of the one at @tuple, which
+ * may change
  */
-static __noinline int open_paths(struct tuple *tuple, struct path *path)
+static __noinline int open_paths(struct tuple *tuple, struct path *path, __be32 vtag)
 {
 	struct opening *opening = get_opening();
 	__u64 id = path->assoc;
@@ -148,8 +168,12 @@ static __noinline int open_paths(struct tuple *tuple, struct path *path)
 
 	if (!kept || !opening)
 		return 0;
-	if (kept->offered)
-		kept->available = kept->offered;
+	take_offer(kept, 0, vtag);
+	take_offer(kept, 1, vtag);
+	if (room_for_paths() <= 0) {
+		count(STAT_PATHS_REFUSED);
+		return 0;
+	}
 	if (load_addrs(opening, id) || !keep_paths(opening))
 		return 0;
 	found = bpf_map_lookup_elem(&paths, tuple);
@@ -276,6 +300,8 @@ __noinline int translate_addrs(ctx_t *ctx, struct packet *pkt, struct path *path
 {
 	struct opening *opening = get_opening();
 	struct assoc_addrs *kept;
+	struct assoc *assoc;
+	__u32 which;
 	__u64 id;
 
 	if (!opening || !pkt || !path || !chunks)
@@ -288,8 +314,12 @@ __noinline int translate_addrs(ctx_t *ctx, struct packet *pkt, struct path *path
 	if (!opening->service)
 		return saw(chunks, CHUNK_INIT_ACK) ? learn_peer(opening) : 0;
 	kept = bpf_map_lookup_elem(&multihomed, &id);
-	if (kept && saw(chunks, CHUNK_INIT_ACK))
-		kept->offered = used_addrs(opening);
+	assoc = bpf_map_lookup_elem(&assocs, &id);
+	if (kept && assoc && saw(chunks, CHUNK_INIT_ACK)) {
+		which = dir_index(chunks->init_tag != assoc->tags.tag[DIR_ORIGINAL]);
+		kept->offered[which] = used_addrs(opening);
+		kept->offered_tag[which] = chunks->init_tag;
+	}
 	return name_vips(ctx, pkt, opening, &path->to.saddr);
 }
 
@@ -325,6 +355,27 @@ static __always_inline struct assoc *load_by_tag(struct opening *opening, const 
 	return assoc && assoc->service == service && !load_addrs(opening, id) ? assoc : NULL;
 }
 
+/* What others claim of a client's address, there and back, gives way to it. */
+static __noinline int evict_paths(struct opening *opening, const struct tuple *tuple)
+{
+	__u32 i;
+
+	if (!opening || !tuple)
+		return 0;
+	evict_path(tuple, opening->path.assoc);
+	if (opening->addrs.source_translated)
+		return 0;
+	bpf_for(i, 0, MAX_ADDRS) {
+		if (i >= opening->addrs.backend.nr)
+			break;
+		reverse_tuple(&opening->key, &opening->to);
+		opening->key.saddr = *addr_at(&opening->addrs.backend, i);
+		opening->key.daddr = tuple->saddr;
+		evict_path(&opening->key, opening->path.assoc);
+	}
+	return 0;
+}
+
 /*
  * A HEARTBEAT or ASCONF from an address that nobody has named, to a service: its
  * tag says whose it is. Not where the backend sees this node's address instead: it
@@ -342,9 +393,9 @@ static __noinline bool learn_path(struct packet *pkt, struct tuple *tuple, __u32
 	    opening->addrs.source_translated || !addr_bit(&opening->addrs.vip, &tuple->daddr))
 		return false;
 	one_addr(&opening->named, &tuple->saddr);
-	if (add_client(assoc, opening->path.assoc, opening))
+	if (room_for_paths() <= 0 || add_client(assoc, opening->path.assoc, opening))
 		return false;
-	delete_unused_path(tuple);
+	evict_paths(opening, tuple);
 	return keep_paths(opening);
 }
 
@@ -358,6 +409,7 @@ static __noinline bool learn_init(struct packet *pkt, struct tuple *tuple, __be3
 	struct opening *opening = get_opening();
 	__u32 client, vip, backend;
 	struct assoc *assoc;
+	__u64 id;
 
 	if (!opening || !pkt || !tuple)
 		return false;
@@ -368,11 +420,18 @@ static __noinline bool learn_init(struct packet *pkt, struct tuple *tuple, __be3
 	vip = nth_of(addr_bit(&opening->addrs.vip, &tuple->daddr), 0);
 	if (client >= MAX_ADDRS || vip >= MAX_ADDRS)
 		return false;
+	id = opening->path.assoc;
+	evict_paths(opening, tuple);
 	set_path_there(opening, client, vip);
+	if (!bpf_map_lookup_elem(&paths, tuple))
+		return false;
 	backend = nth_of(addr_bit(&opening->addrs.backend, &opening->path.to.daddr), 0);
 	if (backend < MAX_ADDRS)
 		set_path_back(opening, client, backend);
-	return bpf_map_lookup_elem(&paths, tuple);
+	if (bpf_map_lookup_elem(&assocs, &id))
+		return true;
+	delete_paths(opening, id);
+	return false;
 }
 
 #endif /* __MULTIHOME_H */

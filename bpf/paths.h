@@ -204,6 +204,23 @@ static __always_inline void delete_unused_path(const struct tuple *tuple)
 		bpf_map_delete_elem(&paths, tuple);
 }
 
+/*
+ * Delete a path that is another association's, as long as that is only an INIT's,
+ * which anybody may send: who carries a tag goes before.
+ */
+static __noinline int evict_path(const struct tuple *tuple, __u64 id)
+{
+	struct path *path = bpf_map_lookup_elem(&paths, tuple);
+	struct assoc *assoc;
+
+	if (!path || path->assoc == id)
+		return 0;
+	assoc = bpf_map_lookup_elem(&assocs, &path->assoc);
+	if (!path->confirmed || !assoc || assoc->state == ASSOC_COOKIE_WAIT)
+		bpf_map_delete_elem(&paths, tuple);
+	return 0;
+}
+
 /* Whether the path is that of another association, which has used it or may yet. */
 static __always_inline bool is_taken(const struct path *path, __u64 id)
 {

@@ -264,12 +264,14 @@ impl Pins {
             for link in files(&links)? {
                 self.remove(&links.join(link))?;
             }
-            remove_folder(&links)?;
         }
-        remove_folder(&self.folder.join("links"))?;
         for map in MAPS {
             self.remove(&self.folder.join(map))?;
         }
+        for (point, _) in POINTS {
+            remove_folder(&self.links(point))?;
+        }
+        remove_folder(&self.folder.join("links"))?;
         remove_folder(&self.folder)
     }
 
@@ -282,13 +284,14 @@ impl Pins {
         for (point, name) in POINTS {
             let folder = self.links(point);
             for file in files(&folder)? {
-                let link = folder.join(&file);
+                // What is no link of ours, or is being removed, is not attached.
+                let Ok(found) = tcx::device_of(&folder.join(&file)) else {
+                    continue;
+                };
                 attached.push(Attached {
                     device: device_name(&file),
                     point: name.to_string(),
-                    gone: tcx::device_of(&link)
-                        .doing(|| format!("look at {}", link.display()))?
-                        .is_none(),
+                    gone: found.is_none(),
                 });
             }
         }

@@ -19,7 +19,7 @@ use crate::support::{backend_by_family, fail, feature_of, require, resend};
 
 pub(crate) const SIZES: Sizes = Sizes {
     assocs: 256,
-    services: 64,
+    services: 128,
     backends: 256,
     table_slots: 1 << 16,
     policy_prefixes: 256,

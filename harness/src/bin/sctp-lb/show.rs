@@ -204,9 +204,10 @@ pub fn status(pins: &Pins, output: Output) -> Result<()> {
         "pure BPF"
     };
     // There are no maps before it is attached.
-    let masquerade = match Maps::pinned(pins.folder()) {
-        Ok(maps) => maps.masquerade()?,
-        Err(_) => Vec::new(),
+    let masquerade = if pins.folder().join("settings").exists() {
+        Maps::pinned(pins.folder())?.masquerade()?
+    } else {
+        Vec::new()
     };
     let mut out = std::io::stdout().lock();
     if output == Output::Json {

@@ -89,7 +89,8 @@ impl TryFrom<&Addrs> for assoc_addrs {
             vip: list(&from.vip)?,
             backend: list(&from.backend)?,
             available: from.available,
-            offered: 0,
+            offered: [0; 2],
+            offered_tag: [0; 2],
             source_translated: from.source.is_some().into(),
             source: from.source.unwrap_or_default().map(source),
         })
