@@ -291,24 +291,19 @@ mod associations {
         }
     }
 
-    fn run_step(lb: &Datapath<'_>, place: Place, step: &str) -> Result<(), String> {
+    fn run_step(
+        lb: &Datapath<'_>,
+        place: Place,
+        client: SocketAddr,
+        step: &str,
+    ) -> Result<(), String> {
         let mut words = step.split_whitespace();
         let mut word = || words.next().unwrap_or_default();
         let (who, vtag, chunks, _arrow, outcome_wanted, state) =
             (word(), word(), word(), word(), word(), word());
         let ends = match who {
-            "client" => [
-                place.client(),
-                place.vip(),
-                place.client(),
-                place.backend(1),
-            ],
-            _ => [
-                place.backend(1),
-                place.client(),
-                place.vip(),
-                place.client(),
-            ],
+            "client" => [client, place.vip(), client, place.backend(1)],
+            _ => [place.backend(1), client, place.vip(), client],
         };
         let chunks: Vec<u8> = chunks.split(',').flat_map(parse_chunk).collect();
         let packet = |source, dest| spec(source, dest, tag(vtag), chunks.clone());
@@ -323,8 +318,12 @@ mod associations {
         if got != outcome_wanted {
             return Err(got);
         }
-        let found =
-            only_assoc(lb.maps()).map_or("none".to_string(), |assoc| assoc.state.to_string());
+        let mut all = lb.maps().associations().expect("it can be read");
+        all.retain(|assoc| assoc.original.source == client);
+        assert!(all.len() <= 1, "{all:?}");
+        let found = all
+            .pop()
+            .map_or("none".to_string(), |assoc| assoc.state.to_string());
         if !state.is_empty() && state != found {
             return Err(format!("the state {found}"));
         }
@@ -341,15 +340,17 @@ mod associations {
         let place = Place { hook, update, ipv6 };
         let text = include_str!("../packets/associations.yaml");
         let cases: Vec<Case> = serde_saphyr::from_str(text).expect("cases");
-        for case in cases {
-            with_lb(place, &desired(service(place, &[place.backend(1)])), |lb| {
+        // Each has a port of its own: a guest takes seconds to load the program.
+        with_lb(place, &desired(service(place, &[place.backend(1)])), |lb| {
+            for (port, case) in (place.client().port()..).zip(cases) {
+                let client = SocketAddr::new(place.client().ip(), port);
                 for step in &case.steps {
-                    if let Err(got) = run_step(lb, place, step) {
+                    if let Err(got) = run_step(lb, place, client, step) {
                         panic!("{}: {step}: got {got}", case.case);
                     }
                 }
-            });
-        }
+            }
+        });
     }
 }
 
