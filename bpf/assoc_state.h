@@ -125,10 +125,6 @@ static __always_inline bool follow_pending(struct assoc *assoc, const struct chu
 	/* The other side has not answered: there is no such cookie. */
 	if (saw(chunks, CHUNK_COOKIE_ECHO))
 		return false;
-	if (saw(chunks, CHUNK_INIT_ACK)) {
-		assoc->pending.tag[dir_index(!dir)] = chunks->init_tag;
-		return true;
-	}
 	if (saw(chunks, CHUNK_ABORT)) {
 		assoc->pending = (struct tags){};
 		return true;
@@ -136,12 +132,11 @@ static __always_inline bool follow_pending(struct assoc *assoc, const struct chu
 	return saw(chunks, CHUNK_ERROR);
 }
 
-/* An answer to an INIT whose tag another INIT has taken the place of. */
-static __always_inline bool answers_forgotten(struct assoc *assoc, const struct chunks *chunks,
-					      __u32 dir, __be32 vtag)
+/* An answer to an INIT that is pending, or whose tag another INIT has taken the place of. */
+static __always_inline bool follow_answer(struct assoc *assoc, const struct chunks *chunks,
+					  __u32 dir, __be32 vtag)
 {
-	if (!saw(chunks, CHUNK_INIT_ACK) || !assoc->pending.tag[dir_index(dir)] ||
-	    tag_matches(&assoc->pending, chunks, dir, vtag))
+	if (!saw(chunks, CHUNK_INIT_ACK) || !assoc->pending.tag[dir_index(dir)])
 		return false;
 	assoc->pending.tag[dir_index(dir)] = vtag;
 	assoc->pending.tag[dir_index(!dir)] = chunks->init_tag;
@@ -156,7 +151,7 @@ static __always_inline bool follow_tagged(struct assoc *assoc, const struct chun
 		assoc->pending = (struct tags){};
 		assoc->state = ASSOC_COOKIE_ECHOED;
 	} else if (!tag_matches(&assoc->tags, chunks, dir, vtag)) {
-		return answers_forgotten(assoc, chunks, dir, vtag) ||
+		return follow_answer(assoc, chunks, dir, vtag) ||
 		       (tag_matches(&assoc->pending, chunks, dir, vtag) &&
 			follow_pending(assoc, chunks, dir));
 	}
