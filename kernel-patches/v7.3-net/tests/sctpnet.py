@@ -76,11 +76,32 @@ def init_chunk(tag=0x01020304, padding=0):
                        1) + param
 
 
-def sctp(sport, dport, chunks, vtag=0x11223344, error=0, zero=False):
-    """An SCTP packet; its checksum is off by XOR with error, or zero."""
+def sctp(sport, dport, chunks, vtag=0x11223344, error=0):
+    """An SCTP packet; its checksum is off by XOR with error."""
     head = struct.pack("!HHI", sport, dport, vtag)
-    csum = 0 if zero else crc32c(head + bytes(4) + chunks) ^ error
+    csum = crc32c(head + bytes(4) + chunks) ^ error
     return head + struct.pack("<I", csum) + chunks
+
+
+def init_of_zero(sport, dport):
+    """An INIT whose checksum between these ports, with vtag 0, is truly zero."""
+    def csum(tag):
+        return stored(sctp(sport, dport, init_chunk(tag), vtag=0))
+
+    # the checksum is linear in the tag: bits of it that make one of the checksum
+    basis = {}
+    for bit in range(32):
+        diff, tag = csum(1 << bit) ^ csum(0), 1 << bit
+        while diff and diff.bit_length() in basis:
+            other = basis[diff.bit_length()]
+            diff, tag = diff ^ other[0], tag ^ other[1]
+        if diff:
+            basis[diff.bit_length()] = diff, tag
+    left, tag = csum(0), 0
+    while left:
+        diff, bits = basis[left.bit_length()]
+        left, tag = left ^ diff, tag ^ bits
+    return init_chunk(tag)
 
 
 def stored(pkt):
