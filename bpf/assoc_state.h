@@ -67,8 +67,10 @@ static __always_inline void follow_init(struct assoc *assoc, const struct chunks
 	/* Sent again: nothing new. */
 	if (assoc->tags.tag[peer] == chunks->init_tag || assoc->pending.tag[peer] == chunks->init_tag)
 		return;
-	assoc->pending.tag[peer] = chunks->init_tag;
-	assoc->pending.tag[own] = 0;
+	assoc->inits |= 1U << own;
+	/* Two tags that wait for their COOKIE ECHO are not for an INIT to replace, but for its answer. */
+	if (!assoc->pending.tag[own])
+		assoc->pending.tag[peer] = chunks->init_tag;
 }
 
 static __always_inline void follow_init_ack(struct assoc *assoc, const struct chunks *chunks,
@@ -88,6 +90,11 @@ static __always_inline void follow_init_ack(struct assoc *assoc, const struct ch
 		assoc->pending.tag[own] = assoc->tags.tag[own];
 	}
 }
+
+/* What changes the state, or the tags. */
+#define STATE_CHUNKS (1U << CHUNK_INIT_ACK | 1U << CHUNK_COOKIE_ECHO | 1U << CHUNK_COOKIE_ACK |	\
+		      1U << CHUNK_SHUTDOWN | 1U << CHUNK_SHUTDOWN_ACK |				\
+		      1U << CHUNK_SHUTDOWN_COMPLETE | 1U << CHUNK_ABORT)
 
 static __always_inline void follow_state(struct assoc *assoc, const struct chunks *chunks)
 {
@@ -118,47 +125,62 @@ static __always_inline bool confirms_pending(const struct assoc *assoc, const st
 	       tag_matches(&assoc->pending, chunks, dir, vtag);
 }
 
-/* Any other packet with a tag that is pending may only answer the INIT that brought it. */
-static __always_inline bool follow_pending(struct assoc *assoc, const struct chunks *chunks,
-					   __u32 dir)
+/* What a packet is to its association. */
+enum follow {
+	FOLLOW_NOT,		/* not its: nothing has changed */
+	FOLLOW_PASS,		/* an INIT, or an answer to one that is pending: anybody may send it */
+	FOLLOW_OURS,		/* it has the right tag */
+};
+
+static __always_inline void forget_pending(struct assoc *assoc)
 {
-	/* The other side has not answered: there is no such cookie. */
-	if (saw(chunks, CHUNK_COOKIE_ECHO))
-		return false;
-	if (saw(chunks, CHUNK_ABORT)) {
-		assoc->pending = (struct tags){};
-		return true;
+	assoc->pending = (struct tags){};
+	assoc->inits = 0;
+}
+
+/*
+ * Without a tag of the association, a packet may only answer an INIT of the other
+ * side: with INIT ACK, or with an ABORT or ERROR that refuses it. A COOKIE ECHO
+ * that both sides' tags do not go with has no such cookie.
+ */
+static __always_inline enum follow follow_answer(struct assoc *assoc, const struct chunks *chunks,
+						 __u32 dir, __be32 vtag)
+{
+	__u32 own = dir_index(dir), peer = dir_index(!dir);
+	bool pending = tag_matches(&assoc->pending, chunks, dir, vtag);
+	bool asked = assoc->inits & 1U << peer;
+
+	if (saw(chunks, CHUNK_INIT_ACK) && asked) {
+		assoc->pending.tag[own] = vtag;
+		assoc->pending.tag[peer] = chunks->init_tag;
+		return FOLLOW_PASS;
 	}
-	return saw(chunks, CHUNK_ERROR);
+	if (!(pending || asked) || saw(chunks, CHUNK_COOKIE_ECHO) ||
+	    !(chunks->seen & (1U << CHUNK_ABORT | 1U << CHUNK_ERROR)))
+		return FOLLOW_NOT;
+	if (pending && saw(chunks, CHUNK_ABORT))
+		forget_pending(assoc);
+	return FOLLOW_PASS;
 }
 
-/* An answer to an INIT that is pending, or whose tag another INIT has taken the place of. */
-static __always_inline bool follow_answer(struct assoc *assoc, const struct chunks *chunks,
-					  __u32 dir, __be32 vtag)
+static __always_inline enum follow follow_tagged(struct assoc *assoc, const struct chunks *chunks,
+						 __u32 dir, __be32 vtag)
 {
-	if (!saw(chunks, CHUNK_INIT_ACK) || !assoc->pending.tag[dir_index(dir)])
-		return false;
-	assoc->pending.tag[dir_index(dir)] = vtag;
-	assoc->pending.tag[dir_index(!dir)] = chunks->init_tag;
-	return true;
-}
+	bool ours = tag_matches(&assoc->tags, chunks, dir, vtag);
 
-static __always_inline bool follow_tagged(struct assoc *assoc, const struct chunks *chunks,
-					  __u32 dir, __be32 vtag)
-{
+	if (!(chunks->seen & STATE_CHUNKS) && ours)
+		return FOLLOW_OURS;
 	if (confirms_pending(assoc, chunks, dir, vtag)) {
 		assoc->tags = assoc->pending;
-		assoc->pending = (struct tags){};
+		forget_pending(assoc);
 		assoc->state = ASSOC_COOKIE_ECHOED;
-	} else if (!tag_matches(&assoc->tags, chunks, dir, vtag)) {
-		return follow_answer(assoc, chunks, dir, vtag) ||
-		       (tag_matches(&assoc->pending, chunks, dir, vtag) &&
-			follow_pending(assoc, chunks, dir));
+	} else if (!ours) {
+		return follow_answer(assoc, chunks, dir, vtag);
 	}
 	if (saw(chunks, CHUNK_INIT_ACK))
 		follow_init_ack(assoc, chunks, dir);
 	follow_state(assoc, chunks);
-	return true;
+	return FOLLOW_OURS;
 }
 
 #define LAST_WORDS (1U << CHUNK_SHUTDOWN_ACK | 1U << CHUNK_SHUTDOWN_COMPLETE)
@@ -170,21 +192,21 @@ static __always_inline bool are_last_words(const struct assoc *assoc, const stru
 	return !(chunks->seen & ~LAST_WORDS) && tag_matches(&assoc->before, chunks, dir, vtag);
 }
 
-/* Returns whether the packet is the association's: if not, nothing has changed. */
-static __always_inline bool assoc_follow(struct assoc *assoc, const struct chunks *chunks,
-					 __u32 dir, __be32 vtag, __u64 now)
+static __always_inline enum follow assoc_follow(struct assoc *assoc, const struct chunks *chunks,
+						__u32 dir, __be32 vtag, __u64 now)
 {
+	enum follow follow;
+
 	if (saw(chunks, CHUNK_INIT)) {
 		follow_init(assoc, chunks, dir, now);
-		return true;
+		return FOLLOW_PASS;
 	}
-	if (!follow_tagged(assoc, chunks, dir, vtag))
-		return false;
-	if (dir == DIR_REPLY) {
+	follow = follow_tagged(assoc, chunks, dir, vtag);
+	if (follow && dir == DIR_REPLY) {
 		assoc->unanswered = 0;
 		assoc->heard = now;
 	}
-	return true;
+	return follow;
 }
 
 #endif /* __ASSOC_STATE_H */

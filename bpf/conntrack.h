@@ -32,7 +32,7 @@ const volatile __u32 timeouts[ASSOC_STATE_MAX] = {
 };
 
 /* In milliseconds: who is not heard for so long is not there, or has nothing to say. */
-const volatile __u32 silence = 60000;
+const volatile __u32 silence = 70000;
 
 /* An association that is all zero, to begin with. */
 static const char new_assoc[sizeof(struct assoc)] = {};
@@ -42,28 +42,60 @@ static __always_inline __u64 timeout_of(__u32 state)
 	return state < ASSOC_STATE_MAX ? timeouts[state] * NSEC_PER_MSEC : 0;
 }
 
+static __always_inline struct tag_key tag_key_of(const struct assoc *assoc, __u32 dir, __be32 tag)
+{
+	return dir == DIR_ORIGINAL ?
+	       (struct tag_key){ tag, assoc->original.sport, assoc->original.dport } :
+	       (struct tag_key){ tag, assoc->translated.dport, assoc->translated.sport };
+}
+
 /*
- * Note the tag by which packets are known to be the association's, whatever their
- * addresses: of packets to the backend; until it has offered one, that of the INIT.
+ * Note the tag by which packets of a direction are known to be the association's,
+ * whatever their addresses. To the backend, until it has offered one, that of the INIT.
  */
-static __noinline int index_tag(struct assoc *assoc, __u64 id, __be32 tag)
+static __noinline int index_tag(struct assoc *assoc, __u64 id, __u32 dir, __be32 tag)
 {
 	struct tag_key key;
-	__be32 old;
 
 	if (!assoc)
 		return 0;
-	old = assoc->indexed;
-	key = (struct tag_key){ tag, assoc->original.sport, assoc->original.dport };
-	if (old == tag || bpf_map_update_elem(&by_tag, &key, &id, BPF_NOEXIST))
+	key = tag_key_of(assoc, dir, tag);
+	dir = dir_index(dir);
+	if (assoc->indexed[dir] == tag || bpf_map_update_elem(&by_tag, &key, &id, BPF_NOEXIST))
 		return 0;
-	assoc->indexed = tag;
-	/* If it has ended meanwhile, on another CPU, nobody else deletes this. */
-	if (bpf_map_lookup_elem(&assocs, &id))
-		key.tag = old;
+	bpf_spin_lock(&assoc->lock);
+	/* If it ends meanwhile, on another CPU, nobody else deletes this. */
+	if (assoc->id == id) {
+		key.tag = assoc->indexed[dir];
+		assoc->indexed[dir] = tag;
+	}
+	bpf_spin_unlock(&assoc->lock);
 	if (key.tag)
 		bpf_map_delete_elem(&by_tag, &key);
 	return 0;
+}
+
+static __noinline int forget_tag(const struct assoc *assoc, __u32 dir)
+{
+	struct tag_key key;
+
+	if (!assoc)
+		return 0;
+	key = tag_key_of(assoc, dir, assoc->indexed[dir_index(dir)]);
+	return key.tag ? bpf_map_delete_elem(&by_tag, &key) : 0;
+}
+
+/* Whether the association is the caller's to delete: of several CPUs, only one's. */
+static __always_inline bool claim_assoc(struct assoc *assoc, __u64 id)
+{
+	bool claimed;
+
+	bpf_spin_lock(&assoc->lock);
+	claimed = assoc->id == id;
+	if (claimed)
+		assoc->id = 0;
+	bpf_spin_unlock(&assoc->lock);
+	return claimed;
 }
 
 /* Who deletes the association deletes all that leads to it, and nobody else. */
@@ -71,17 +103,14 @@ static __noinline int forget_assoc(struct assoc *assoc, __u64 id)
 {
 	struct opening *opening = get_opening();
 	struct assoc_addrs *addrs;
-	struct tag_key key;
 
-	if (!assoc || !opening)
+	if (!assoc || !opening || !claim_assoc(assoc, id))
 		return 0;
 	opening->from = assoc->original;
 	opening->to = assoc->translated;
-	key = (struct tag_key){ assoc->indexed, assoc->original.sport, assoc->original.dport };
-	if (bpf_map_delete_elem(&assocs, &id))
-		return 0;
-	if (key.tag)
-		bpf_map_delete_elem(&by_tag, &key);
+	forget_tag(assoc, DIR_ORIGINAL);
+	forget_tag(assoc, DIR_REPLY);
+	bpf_map_delete_elem(&assocs, &id);
 	delete_path(&opening->from, id);
 	reverse_tuple(&opening->key, &opening->to);
 	delete_path(&opening->key, id);
@@ -149,10 +178,11 @@ static __always_inline int start_timer(struct assoc *assoc)
 	       bpf_timer_start(&assoc->timer, timeout_of(ASSOC_COOKIE_WAIT), 0);
 }
 
-static __always_inline void fill_assoc(struct assoc *assoc, const struct opening *opening)
+static __always_inline void fill_assoc(struct assoc *assoc, __u64 id, const struct opening *opening)
 {
 	__u64 now = bpf_ktime_get_coarse_ns();
 
+	assoc->id = id;
 	assoc->state = ASSOC_COOKIE_WAIT;
 	assoc->tags.tag[DIR_REPLY] = opening->init_tag;
 	assoc->before = opening->before;
@@ -232,7 +262,7 @@ static __noinline long open_assoc(ctx_t *ctx, struct opening *opening)
 	assoc = bpf_map_lookup_elem(&assocs, &id);
 	if (!assoc)
 		return -E2BIG;
-	fill_assoc(assoc, opening);
+	fill_assoc(assoc, id, opening);
 	err = add_paths(opening, assoc, id);
 	if (err) {
 		forget_assoc(assoc, id);
@@ -243,33 +273,34 @@ static __noinline long open_assoc(ctx_t *ctx, struct opening *opening)
 	return 0;
 }
 
-/* Let the association follow a packet. Returns whether the packet is its. */
+/* Let the association follow a packet. Returns whether the packet may pass. */
 static __noinline bool follow_assoc(ctx_t *ctx, struct assoc *assoc, struct packet *pkt,
-				    struct chunks *chunks, __u32 dir)
+				    struct chunks *chunks, const struct path *path)
 {
-	bool ours, last_words;
-	__u32 before, after;
+	__u32 before, after, dir = path->dir;
+	enum follow follow = FOLLOW_NOT;
+	bool last_words;
 
 	if (!assoc)
 		return false;
 	bpf_spin_lock(&assoc->lock);
 	before = assoc->state;
-	ours = assoc_follow(assoc, chunks, dir, pkt->sctp.vtag, pkt->now);
+	/* Its memory may be another's by now. */
+	if (assoc->id == path->assoc)
+		follow = assoc_follow(assoc, chunks, dir, pkt->sctp.vtag, pkt->now);
 	after = assoc->state;
-	last_words = !ours && are_last_words(assoc, chunks, dir, pkt->sctp.vtag);
-	if (ours) {
+	last_words = !follow && are_last_words(assoc, chunks, dir, pkt->sctp.vtag);
+	if (follow)
 		assoc->packets[dir_index(dir)]++;
-		/* Anybody may send an INIT. */
-		if (!saw(chunks, CHUNK_INIT) || after == ASSOC_COOKIE_WAIT)
-			assoc->expires = pkt->now + timeout_of(after);
-	}
+	if (follow == FOLLOW_OURS || (follow && after == ASSOC_COOKIE_WAIT))
+		assoc->expires = pkt->now + timeout_of(after);
 	bpf_spin_unlock(&assoc->lock);
 
 	if (before != after) {
 		bpf_timer_start(&assoc->timer, timeout_of(after), 0);
 		event_assoc(ctx, assoc, EVENT_STATE);
 	}
-	return ours || last_words;
+	return follow || last_words;
 }
 
 #endif /* __CONNTRACK_H */

@@ -138,8 +138,11 @@ static __noinline bool is_translated(const struct packet *pkt, const struct chun
 	if (!path || path->dir != DIR_REPLY)
 		return false;
 	assoc = bpf_map_lookup_elem(&assocs, &path->assoc);
-	return assoc && path_is_allowed(&reply, path, assoc->translated.dport) &&
-	       has_tag(assoc, saw(chunks, CHUNK_INIT) ? chunks->init_tag : pkt->sctp.vtag);
+	if (!assoc || !path_is_allowed(&reply, path, assoc->translated.dport))
+		return false;
+	if (saw(chunks, CHUNK_INIT))
+		return has_tag(assoc, chunks->init_tag) || assoc->inits & 1U << DIR_ORIGINAL;
+	return has_tag(assoc, pkt->sctp.vtag);
 }
 
 /* Not to a service, but some policy has a say: track it, so that replies are known. */
@@ -171,18 +174,25 @@ static __noinline int open_directly(ctx_t *ctx, struct packet *pkt, struct chunk
 #define AGAIN (-2)
 
 /*
- * Whether the packet is a backend's, of an association that is not known here: as
- * it is, it would tell the client the backend's address, and end its association.
+ * A backend's packet without a path: as it is, it would tell the client the backend's
+ * address, and end its association. That may be unknown here, if there are other nodes.
  */
-static __always_inline bool is_stray_reply(const struct tuple *tuple)
+static __noinline enum way_back find_way_back(struct packet *pkt, struct tuple *tuple)
 {
-	struct endpoint key = { .addr = tuple->saddr, .port = tuple->sport };
 	struct lb_settings *settings = get_settings();
+	struct endpoint key;
+	enum way_back way;
 
-	return settings && settings->service_only && bpf_map_lookup_elem(&backend_endpoints, &key);
+	if (!settings || !tuple)
+		return WAY_NONE;
+	key = (struct endpoint){ .addr = tuple->saddr, .port = tuple->sport };
+	if (!bpf_map_lookup_elem(&backend_endpoints, &key))
+		return WAY_NONE;
+	way = learn_way_back(pkt, tuple);
+	return way == WAY_NONE && settings->service_only ? WAY_UNKNOWN : way;
 }
 
-/* What a client may send first from an address that nobody has named, and nothing that goes with it. */
+/* What a client may send first from an address that nobody has named: nothing goes with a HEARTBEAT. */
 static __always_inline bool is_probe(const struct chunks *chunks)
 {
 	__u32 probe = 1U << CHUNK_HEARTBEAT, auth = 1U << CHUNK_AUTH;
@@ -203,9 +213,12 @@ static __noinline int handle_new(ctx_t *ctx, struct packet *pkt, struct way *way
 	struct tuple *tuple = &way->tuple;
 	struct service *service = find_service(tuple);
 	struct chunks chunks = {};
+	enum way_back way_back = WAY_NONE;
 
-	if (!service && is_stray_reply(tuple))
-		return drop(ctx, pkt, STAT_DROP_NO_ASSOC);
+	if (!service)
+		way_back = find_way_back(pkt, tuple);
+	if (way_back)
+		return way_back == WAY_SET ? AGAIN : drop(ctx, pkt, STAT_DROP_NO_ASSOC);
 	if (!service && !has_policy(tuple))
 		return CTX_PASS;
 	if (walk_chunks(ctx, pkt, &chunks))
@@ -269,30 +282,56 @@ static __always_inline bool is_other_init(const struct assoc *assoc, struct tupl
 	return is_others(tuple, path);
 }
 
-/* Read what translate_addrs() takes, before anything has changed. */
-static __always_inline int read_if_init(ctx_t *ctx, struct packet *pkt, const struct chunks *chunks)
-{
-	struct opening *opening;
+#define INIT_CHUNKS (1U << CHUNK_INIT | 1U << CHUNK_INIT_ACK)
+/* What does more than its association follows: open paths, or be translated inside. */
+#define PATH_CHUNKS (INIT_CHUNKS | 1U << CHUNK_COOKIE_ECHO | 1U << CHUNK_COOKIE_ACK)
 
-	if (!saw(chunks, CHUNK_INIT) && !saw(chunks, CHUNK_INIT_ACK))
-		return 0;
-	opening = get_opening();
-	return opening ? read_addrs(ctx, pkt, &opening->named) : STAT_DROP_CHUNKS;
+/*
+ * An INIT or INIT ACK with a path. Returns AGAIN if it does not belong there, and 0
+ * or the reason to drop it otherwise; translate_addrs() has what it takes then,
+ * before anything has changed.
+ */
+static __noinline int receive_init(ctx_t *ctx, struct packet *pkt, struct way *way,
+				   struct assoc *assoc, struct chunks *chunks)
+{
+	struct opening *opening = get_opening();
+	struct path *path;
+	__u32 dir;
+
+	if (!pkt || !way || !assoc || !chunks || !opening)
+		return STAT_DROP_CHUNKS;
+	path = &way->path;
+	dir = path->dir;
+	if (saw(chunks, CHUNK_INIT) && is_over(assoc, dir)) {
+		way->before.tag[0] = assoc->tags.tag[dir_index(dir)];
+		way->before.tag[1] = assoc->tags.tag[dir_index(!dir)];
+		forget_assoc(assoc, path->assoc);
+		return AGAIN;
+	}
+	if (is_other_init(assoc, &way->tuple, path, chunks)) {
+		delete_path(&way->tuple, path->assoc);
+		return AGAIN;
+	}
+	return read_addrs(ctx, pkt, &opening->named);
 }
 
 /* What else a packet does that its association has followed. Returns 0, or the reason to drop it. */
-static __always_inline int follow_path(ctx_t *ctx, struct packet *pkt, struct tuple *tuple,
-				       struct path *path, struct assoc *assoc,
-				       struct chunks *chunks)
+static __always_inline int follow_path(ctx_t *ctx, struct packet *pkt, struct way *way,
+				       struct assoc *assoc, struct chunks *chunks)
 {
+	struct path *path = &way->path;
+
 	if (saw(chunks, CHUNK_COOKIE_ECHO) && assoc->state == ASSOC_COOKIE_ECHOED)
-		open_paths(tuple, path, pkt->sctp.vtag);
-	if (path->dir == DIR_ORIGINAL &&
-	    (saw(chunks, CHUNK_COOKIE_ECHO) || saw(chunks, CHUNK_COOKIE_ACK)))
-		index_tag(assoc, path->assoc, pkt->sctp.vtag);
+		open_paths(&way->tuple, path, pkt->sctp.vtag);
+	if (saw(chunks, CHUNK_COOKIE_ECHO) || saw(chunks, CHUNK_COOKIE_ACK)) {
+		index_tag(assoc, path->assoc, DIR_ORIGINAL, assoc->tags.tag[DIR_ORIGINAL]);
+		index_tag(assoc, path->assoc, DIR_REPLY, assoc->tags.tag[DIR_REPLY]);
+	}
 	if (path->dir == DIR_ORIGINAL && path->shared)
-		lead_back(tuple, path);
-	if (saw(chunks, CHUNK_INIT) || saw(chunks, CHUNK_INIT_ACK))
+		lead_back(&way->tuple, path);
+	if (saw(chunks, CHUNK_INIT))
+		count(STAT_RESTARTED);
+	if (chunks->seen & INIT_CHUNKS)
 		return translate_addrs(ctx, pkt, path, chunks);
 	return chunks->asconf ? handle_asconf(ctx, pkt, path, chunks) : 0;
 }
@@ -301,75 +340,67 @@ static __always_inline int follow_path(ctx_t *ctx, struct packet *pkt, struct tu
 static __always_inline void note_packet(struct path *found, const struct path *path,
 					const struct packet *pkt, const struct chunks *chunks)
 {
+	const __u32 noted = offsetof(struct path, mtu);
+
 	if (found->assoc != path->assoc)
 		return;
 	found->seen = pkt->now;
-	found->generation = path->generation;
-	found->mtu = path->mtu;
-	found->mtu_time = path->mtu_time;
+	__builtin_memcpy(&found->mtu, &path->mtu, sizeof(*path) - noted);
 	/* An INIT has no tag that would prove anything, and an ABORT may refuse what was none of the association's. */
 	if (!path->confirmed && !saw(chunks, CHUNK_INIT) && !saw(chunks, CHUNK_ABORT))
 		found->confirmed = 1;
+}
+
+/* Where nobody has been yet, or only an INIT, a packet to a service may be another association's. */
+static __always_inline bool may_be_others(const struct assoc *assoc, const struct path *path,
+					  const struct chunks *chunks)
+{
+	return (!path->confirmed || (assoc->state == ASSOC_COOKIE_WAIT && is_probe(chunks))) &&
+	       path->dir == DIR_ORIGINAL && assoc->service;
 }
 
 /* @found: the entry that the path was copied from, which may become another's meanwhile */
 static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct way *way,
 				   struct path *found)
 {
-	struct tuple *tuple = &way->tuple;
 	struct path *path = &way->path;
 	struct chunks chunks = {};
 	struct assoc *assoc;
+	int reason = 0;
 	bool too_big;
-	int reason;
-	__u32 dir;
 
 	if (!found || !pkt)
 		return CTX_DROP;
-	dir = path->dir & 1;
 	assoc = bpf_map_lookup_elem(&assocs, &path->assoc);
 	/* It has just ended, on another CPU. */
 	if (!assoc) {
-		delete_path(tuple, path->assoc);
+		delete_path(&way->tuple, path->assoc);
 		return AGAIN;
 	}
 	if (walk_chunks(ctx, pkt, &chunks))
 		return drop(ctx, pkt, STAT_DROP_CHUNKS);
-	if (saw(&chunks, CHUNK_INIT) && is_over(assoc, dir)) {
-		way->before.tag[0] = assoc->tags.tag[dir_index(dir)];
-		way->before.tag[1] = assoc->tags.tag[dir_index(!dir)];
-		forget_assoc(assoc, path->assoc);
-		return AGAIN;
-	}
-	if (is_other_init(assoc, tuple, path, &chunks)) {
-		delete_path(tuple, path->assoc);
-		return AGAIN;
-	}
-	reason = read_if_init(ctx, pkt, &chunks);
+	if (chunks.seen & INIT_CHUNKS)
+		reason = receive_init(ctx, pkt, way, assoc, &chunks);
 	if (reason)
-		return drop(ctx, pkt, reason);
-	if (!path_is_allowed(tuple, path, assoc->translated.dport))
+		return reason == AGAIN ? AGAIN : drop(ctx, pkt, reason);
+	if (!path_is_allowed(&way->tuple, path, assoc->translated.dport))
 		return drop(ctx, pkt, STAT_DROP_POLICY);
 	pkt->now = bpf_ktime_get_coarse_ns();
 	chunks.unproven = saw(&chunks, CHUNK_ABORT) && !(path->confirmed && is_answered(path));
-	if (!follow_assoc(ctx, assoc, pkt, &chunks, dir))
-		/* Where nobody has been yet, or only an INIT, it may be another association's. */
-		return (!path->confirmed ||
-			(assoc->state == ASSOC_COOKIE_WAIT && is_probe(&chunks))) &&
-		       dir == DIR_ORIGINAL && assoc->service ?
-		       AGAIN : drop(ctx, pkt, STAT_DROP_TAG);
-	too_big = dir == DIR_REPLY && is_too_big(ctx, pkt, path);
+	if (!follow_assoc(ctx, assoc, pkt, &chunks, path))
+		return may_be_others(assoc, path, &chunks) ? AGAIN :
+		       drop(ctx, pkt, STAT_DROP_TAG);
+	too_big = path->dir == DIR_REPLY && is_too_big(ctx, pkt, path);
 	note_packet(found, path, pkt, &chunks);
 	if (too_big) {
 		count(STAT_TOO_BIG);
 		return CTX_PASS;
 	}
-	reason = follow_path(ctx, pkt, tuple, path, assoc, &chunks);
+	if (chunks.seen & PATH_CHUNKS || chunks.asconf || path->shared)
+		reason = follow_path(ctx, pkt, way, assoc, &chunks);
 	if (reason)
 		return drop(ctx, pkt, reason);
-	if (saw(&chunks, CHUNK_INIT))
-		count(STAT_RESTARTED);
-	count(dir == DIR_ORIGINAL ? STAT_TO_BACKEND : STAT_TO_CLIENT);
+	count(path->dir == DIR_ORIGINAL ? STAT_TO_BACKEND : STAT_TO_CLIENT);
 	return translate_packet(ctx, pkt, &path->to);
 }
 
@@ -380,21 +411,28 @@ struct {
 	__type(value, struct way);
 } ways SEC(".maps");
 
-/* Copy the packet's path. Returns the entry that it is in. */
-static __noinline struct path *find_path(struct way *way)
+/* Copy the entry of the packet's path. Returns whether it has been one association's all the time. */
+static __always_inline bool copy_path(struct way *way, struct path *found)
+{
+	__u64 assoc = *(volatile __u64 *)&found->assoc;
+
+	barrier();
+	way->path = *found;
+	barrier();
+	return way->path.assoc == assoc && *(volatile __u64 *)&found->assoc == assoc;
+}
+
+/* Look for the packet's path, and copy it. Returns the entry that it is in. */
+static __always_inline struct path *find_path(struct way *way)
 {
 	struct path *found = bpf_map_lookup_elem(&paths, &way->tuple);
 
-	if (!found)
-		return NULL;
-	way->path = *found;
-	barrier();
-	if (found->assoc == way->path.assoc)
+	if (!found || copy_path(way, found))
 		return found;
-	/* It has become another's while it was copied. */
+	/* It has become another's meanwhile. What is so even now, its tags find out. */
 	found = bpf_map_lookup_elem(&paths, &way->tuple);
 	if (found)
-		way->path = *found;
+		copy_path(way, found);
 	return found;
 }
 

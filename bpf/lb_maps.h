@@ -38,7 +38,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_ASSOCS);
+	__uint(max_entries, 2 * MAX_ASSOCS);
 	__type(key, struct tag_key);
 	__type(value, __u64);
 } by_tag SEC(".maps");

@@ -28,7 +28,7 @@ struct path {
 	__u8 confirmed;		/* it was opened by an INIT, or has carried the right tag */
 	__u8 shared;		/* several there have one back, which leads where the last packet came from */
 	__u8 pad1;
-	__u16 mtu;		/* of the route, back to the client */
+	__u16 mtu;		/* from here on, what packets note: of the route, back to the client */
 	__u16 mtu_time;		/* when it was that: mtu.h */
 	__u32 generation;	/* of the policies that allowed it */
 };
@@ -51,24 +51,25 @@ struct tags {
 
 struct assoc {
 	struct bpf_timer timer;
-	struct bpf_spin_lock lock;	/* for what packets change: state to packets */
+	struct bpf_spin_lock lock;	/* for what packets change: state to heard, unanswered to indexed */
 	__u32 state;			/* enum assoc_state */
 	struct tags tags;
 	struct tags pending;		/* of a restart that no COOKIE ECHO has confirmed */
-	struct tags before;		/* of what was closed here, of which one side may not know yet */
+	struct tags before;		/* of what ended here, of which one side may not know yet */
 	__u64 expires;			/* CLOCK_MONOTONIC, in ns */
 	__u64 packets[2];		/* by direction */
+	__u64 id;			/* its key; 0: it is being deleted */
 	__u64 created;
-	__u64 asked;			/* when the last of the INITs below came */
+	__u64 asked;			/* when the last of the unanswered INITs came */
 	__u64 heard;			/* when the backend was last heard */
 	struct tuple original;		/* of packets to the service */
 	struct tuple translated;	/* what they become */
 	__u32 service;			/* 0: none, tracked for its policy */
 	__u32 backend;
-	__u32 unanswered;		/* INITs since then */
-	__be32 indexed;			/* the tag by which it is in the map by_tag */
+	__u16 unanswered;		/* INITs since then */
+	__u16 inits;			/* a bit for each direction whose INIT is pending, or was answered */
+	__be32 indexed[2];		/* the tags, by direction, by which it is in the map by_tag */
 	__u32 opener;			/* the node that opened it, whose copy user space ends; 0: this one */
-	__u32 pad;
 };
 
 /* The most addresses of a client, of a service and of a backend. */
@@ -91,7 +92,7 @@ struct assoc_addrs {
 	struct ip_addr source[2];	/* IPv4, IPv6; zero: none */
 };
 
-/* How packets to the backend say whose they are, whatever their addresses. */
+/* How packets say whose they are, whatever their addresses: those to a backend, and its own. */
 struct tag_key {
 	__be32 tag;
 	__be16 sport;

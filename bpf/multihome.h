@@ -140,7 +140,7 @@ static __noinline int keep_addrs(struct opening *opening)
 	if (!assoc)
 		return bpf_map_delete_elem(&multihomed, &id);
 	/* By it, an INIT that is sent again between others of them is known. */
-	index_tag(assoc, id, assoc->tags.tag[DIR_REPLY]);
+	index_tag(assoc, id, DIR_ORIGINAL, assoc->tags.tag[DIR_REPLY]);
 	if (may_claim())
 		keep_paths(opening);
 	return 0;
@@ -340,29 +340,30 @@ static __always_inline int add_client(struct assoc *assoc, __u64 id, struct open
 	return err;
 }
 
-/* Load the addresses of the service's association that is indexed by @tag. Returns it, or NULL. */
+/* Load the addresses of the association that is indexed by @tag. Returns it, or NULL. */
 static __always_inline struct assoc *load_by_tag(struct opening *opening, const struct packet *pkt,
-						 __be32 tag, __u32 service)
+						 __be32 tag)
 {
 	struct tag_key key = { tag, pkt->sctp.source, pkt->sctp.dest };
 	__u64 *found = bpf_map_lookup_elem(&by_tag, &key), id;
-	struct assoc *assoc;
 
 	if (!found)
 		return NULL;
 	id = *found;
-	assoc = bpf_map_lookup_elem(&assocs, &id);
-	return assoc && assoc->service == service && !load_addrs(opening, id) ? assoc : NULL;
+	return load_addrs(opening, id) ? NULL : bpf_map_lookup_elem(&assocs, &id);
 }
 
-/* What others claim of a client's address, there and back, gives way to it. */
-static __noinline int evict_paths(struct opening *opening, const struct tuple *tuple)
+/*
+ * What others claim of a client's address, there and back, gives way to it. @proven:
+ * by a tag that it was told, not by an INIT, whose tag it has chosen
+ */
+static __noinline int evict_paths(struct opening *opening, const struct tuple *tuple, bool proven)
 {
 	__u32 i;
 
 	if (!opening || !tuple)
 		return 0;
-	evict_path(tuple, opening->path.assoc);
+	evict_path(tuple, opening->path.assoc, proven);
 	if (opening->addrs.source_translated)
 		return 0;
 	bpf_for(i, 0, MAX_ADDRS) {
@@ -371,7 +372,7 @@ static __noinline int evict_paths(struct opening *opening, const struct tuple *t
 		reverse_tuple(&opening->key, &opening->to);
 		opening->key.saddr = *addr_at(&opening->addrs.backend, i);
 		opening->key.daddr = tuple->saddr;
-		evict_path(&opening->key, opening->path.assoc);
+		evict_path(&opening->key, opening->path.assoc, proven);
 	}
 	return 0;
 }
@@ -388,14 +389,14 @@ static __noinline bool learn_path(struct packet *pkt, struct tuple *tuple, __u32
 
 	if (!opening || !pkt || !tuple)
 		return false;
-	assoc = load_by_tag(opening, pkt, pkt->sctp.vtag, service);
-	if (!assoc || assoc->tags.tag[DIR_ORIGINAL] != pkt->sctp.vtag ||
+	assoc = load_by_tag(opening, pkt, pkt->sctp.vtag);
+	if (!assoc || assoc->service != service || assoc->tags.tag[DIR_ORIGINAL] != pkt->sctp.vtag ||
 	    opening->addrs.source_translated || !addr_bit(&opening->addrs.vip, &tuple->daddr))
 		return false;
 	one_addr(&opening->named, &tuple->saddr);
 	if (room_for_paths() <= 0 || add_client(assoc, opening->path.assoc, opening))
 		return false;
-	evict_paths(opening, tuple);
+	evict_paths(opening, tuple, true);
 	return keep_paths(opening);
 }
 
@@ -413,15 +414,15 @@ static __noinline bool learn_init(struct packet *pkt, struct tuple *tuple, __be3
 
 	if (!opening || !pkt || !tuple)
 		return false;
-	assoc = load_by_tag(opening, pkt, init_tag, service);
-	if (!assoc || assoc->tags.tag[DIR_REPLY] != init_tag)
+	assoc = load_by_tag(opening, pkt, init_tag);
+	if (!assoc || assoc->service != service || assoc->tags.tag[DIR_REPLY] != init_tag)
 		return false;
 	client = nth_of(addr_bit(&opening->addrs.client, &tuple->saddr), 0);
 	vip = nth_of(addr_bit(&opening->addrs.vip, &tuple->daddr), 0);
-	if (client >= MAX_ADDRS || vip >= MAX_ADDRS)
+	if (client >= MAX_ADDRS || vip >= MAX_ADDRS || room_for_paths() <= 0)
 		return false;
 	id = opening->path.assoc;
-	evict_paths(opening, tuple);
+	evict_paths(opening, tuple, false);
 	set_path_there(opening, client, vip);
 	if (!bpf_map_lookup_elem(&paths, tuple))
 		return false;
@@ -432,6 +433,44 @@ static __noinline bool learn_init(struct packet *pkt, struct tuple *tuple, __be3
 		return true;
 	delete_paths(opening, id);
 	return false;
+}
+
+/* What may be said of a backend's packet that has no path. */
+enum way_back {
+	WAY_NONE,		/* it is of no association that is known */
+	WAY_SET,		/* it has a path now */
+	WAY_UNKNOWN,		/* it is of one, to or from an address that has no path */
+};
+
+/*
+ * A backend's packet without a path, whose tag is an association's: had there been
+ * no room for a path, or an address that the backend has learned and this node not,
+ * it would tell the client the backend's own address.
+ */
+static __noinline enum way_back learn_way_back(struct packet *pkt, struct tuple *tuple)
+{
+	struct opening *opening = get_opening();
+	__u32 client, backend;
+	struct assoc *assoc;
+
+	if (!opening || !pkt || !tuple || !pkt->sctp.vtag)
+		return WAY_NONE;
+	assoc = load_by_tag(opening, pkt, pkt->sctp.vtag);
+	if (!assoc || !assoc->service || assoc->tags.tag[DIR_REPLY] != pkt->sctp.vtag)
+		return WAY_NONE;
+	client = nth_of(addr_bit(&opening->addrs.client, &tuple->daddr), 0);
+	backend = nth_of(addr_bit(&opening->addrs.backend, &tuple->saddr), 0);
+	if (client >= MAX_ADDRS || backend >= MAX_ADDRS || opening->addrs.source_translated ||
+	    room_for_paths() <= 0)
+		return WAY_UNKNOWN;
+	set_path_back(opening, client, backend);
+	if (!bpf_map_lookup_elem(&paths, tuple))
+		return WAY_UNKNOWN;
+	if (load_addrs(opening, opening->path.assoc)) {
+		delete_path(tuple, opening->path.assoc);
+		return WAY_UNKNOWN;
+	}
+	return WAY_SET;
 }
 
 #endif /* __MULTIHOME_H */

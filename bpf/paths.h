@@ -205,10 +205,10 @@ static __always_inline void delete_unused_path(const struct tuple *tuple)
 }
 
 /*
- * Delete a path that is another association's, as long as that is only an INIT's,
- * which anybody may send: who carries a tag goes before.
+ * Delete a path that another association only expects; or, where there is proof,
+ * one that is only an INIT's, which anybody may send.
  */
-static __noinline int evict_path(const struct tuple *tuple, __u64 id)
+static __noinline int evict_path(const struct tuple *tuple, __u64 id, bool proven)
 {
 	struct path *path = bpf_map_lookup_elem(&paths, tuple);
 	struct assoc *assoc;
@@ -216,7 +216,7 @@ static __noinline int evict_path(const struct tuple *tuple, __u64 id)
 	if (!path || path->assoc == id)
 		return 0;
 	assoc = bpf_map_lookup_elem(&assocs, &path->assoc);
-	if (!path->confirmed || !assoc || assoc->state == ASSOC_COOKIE_WAIT)
+	if (!path->confirmed || !assoc || (proven && assoc->state == ASSOC_COOKIE_WAIT))
 		bpf_map_delete_elem(&paths, tuple);
 	return 0;
 }

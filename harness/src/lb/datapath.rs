@@ -24,7 +24,8 @@ pub struct Options {
     /// Timeouts that differ from those of `bpf/conntrack.h`.
     pub timeouts: Vec<(State, Duration)>,
     /// How long a backend that drains must have been silent until a client that restarts gets
-    /// another, unless it is as `bpf/conntrack.h` has it.
+    /// another, unless it is as `bpf/conntrack.h` has it, or a third of the timeout of
+    /// [`State::Established`] if that is longer.
     pub silence: Option<Duration>,
     /// Sizes of maps that are not pinned yet.
     pub sizes: Sizes,
@@ -105,9 +106,14 @@ macro_rules! load {
             for (state, timeout) in &$options.timeouts {
                 rodata.timeouts[*state as usize] = millis(*timeout)?;
             }
-            if let Some(silence) = $options.silence {
-                rodata.silence = millis(silence)?;
-            }
+            rodata.silence = match $options.silence {
+                Some(silence) => millis(silence)?,
+                // Who is kept for longer may also have less to say.
+                None => {
+                    let kept = rodata.timeouts[State::Established as usize];
+                    rodata.silence.max(kept / 3)
+                }
+            };
         }
         for mut map in open.open_object_mut().maps_mut() {
             prepare_map(&mut map, $options)?;

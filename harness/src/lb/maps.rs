@@ -56,7 +56,7 @@ unsafe impl MapBytes for assoc_addrs {}
 unsafe impl MapBytes for tag_key {}
 
 /// To be raised with each change of what is in the maps, or in what order counters are.
-const LAYOUT: u32 = 4;
+const LAYOUT: u32 = 5;
 
 /// The most addresses of a client, of a service and of a backend (`bpf/lb_types.h`).
 pub(crate) const MAX_ADDRS: usize = 8;
@@ -64,7 +64,7 @@ pub(crate) const MAX_ADDRS: usize = 8;
 const _: () = {
     assert!(size_of::<tuple>() == 2 * 16 + 2 * 2);
     assert!(size_of::<path>() == 2 * 8 + 36 + 12);
-    assert!(size_of::<assoc>() == 16 + 4 + 4 + 3 * 8 + 8 + 16 + 3 * 8 + 2 * 36 + 6 * 4);
+    assert!(size_of::<assoc>() == 16 + 4 + 4 + 3 * 8 + 8 + 16 + 4 * 8 + 2 * 36 + 6 * 4);
     assert!(size_of::<event>() == 8 + 2 * 4 + 2 * 36 + 2 * 4);
     assert!(size_of::<addr_list>() == 4 + MAX_ADDRS * 16);
     assert!(size_of::<assoc_addrs>() == 3 * size_of::<addr_list>() + 6 * 4 + 2 * 16);
@@ -104,7 +104,9 @@ impl Sizes {
     /// The size of the map of this name, if it is one of them.
     pub(crate) fn of(&self, map: &str) -> Option<u32> {
         Some(match map {
-            "assocs" | "affinities" | "multihomed" | "by_tag" => self.assocs,
+            "assocs" | "affinities" | "multihomed" => self.assocs,
+            // The tags of either side.
+            "by_tag" => self.assocs.saturating_mul(2),
             // One way and back, of two pairs of addresses.
             "paths" => self.assocs.saturating_mul(4),
             "services" | "service_names" | "vips" => self.services,

@@ -567,8 +567,16 @@ fn who_forges_the_inits_of_a_client_does_not_end_its_association(
         apply(new);
         let expires = || only_assoc(lb.maps()).expect("it is there").expires_in;
         let before = expires();
+        let forged = [
+            spec(place.client(), place.vip(), 0, chunk::init(1, 0xbad, &[])),
+            // With the T bit, its own tag.
+            spec(place.client(), place.vip(), 0xbad, chunk::chunk(6, 1, &[])),
+        ];
         for _ in 0..3 {
             assert_eq!(open(lb, place.client(), place.vip()).1, old);
+            for packet in &forged {
+                outcome_of(lb, packet).expect("it may be true");
+            }
             std::thread::sleep(Duration::from_millis(1100));
         }
         assert!(before - expires() >= Duration::from_secs(3), "{before:?}");
@@ -579,6 +587,54 @@ fn who_forges_the_inits_of_a_client_does_not_end_its_association(
         let last = open(lb, place.client(), place.vip()).1;
         assert_eq!(last, if heard { old } else { new });
     });
+}
+
+/// Somebody's INIT from the client's other address holds it until that has expired.
+#[rstest]
+fn a_way_back_that_was_anothers_is_found(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (client, vip, backend) = (place.client(), place.vip(), place.backend(1));
+    let other = at("192.0.2.77", client.port());
+    let options = Options {
+        timeouts: vec![(State::CookieWait, Duration::from_secs(2))],
+        ..Default::default()
+    };
+    with_options(place, &options, |lb| {
+        lb.maps()
+            .apply(&desired(service(place, &[backend])))
+            .expect("there is room");
+        let ours = chunk::init(1, CLIENT_TAG, &address_parameter(other.ip()));
+        for packet in [
+            spec(other, vip, 0, chunk::init(1, 0xbad, &[])),
+            spec(client, vip, 0, ours),
+            spec(
+                backend,
+                client,
+                CLIENT_TAG,
+                chunk::init(2, BACKEND_TAG, &[]),
+            ),
+            spec(client, vip, BACKEND_TAG, chunk::chunk(10, 0, &[0; 4])),
+            spec(backend, client, CLIENT_TAG, chunk::chunk(11, 0, &[])),
+        ] {
+            outcome_of(lb, &packet).expect("it is the association's");
+        }
+        let heartbeat = |source| spec(source, other, CLIENT_TAG, chunk::chunk(4, 0, &[0; 4]));
+        expect_drop(lb, &heartbeat(backend), "drop_tag");
+        for _ in 0..100 {
+            if only_of(lb.maps(), client) {
+                return expect_translated(lb, &heartbeat(backend), &heartbeat(vip));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("the other did not end");
+    });
+}
+
+/// Whether the only association is this client's.
+fn only_of(maps: &Maps, client: SocketAddr) -> bool {
+    let all = maps.associations().expect("it can be read");
+    all.len() == 1 && all[0].original.source == client
 }
 
 #[rstest]

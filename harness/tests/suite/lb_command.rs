@@ -180,6 +180,15 @@ fn what_makes_no_sense_is_refused(#[case] args: &[&str]) {
 }
 
 #[test]
+fn a_node_is_no_peer_of_itself() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("itself");
+    let own = "127.0.0.1:7777";
+    let said = node.says(&["share", "--listen", own, "--peer", own], 1);
+    assert!(said.contains("name the others"), "{said}");
+}
+
+#[test]
 fn devices_without_ethernet_are_refused() {
     require!(Feature::Root, Feature::Btf);
     let node = Node::new("ethernet");

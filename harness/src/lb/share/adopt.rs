@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 use crate::lb::conntrack::{DIR_ORIGINAL, DIR_REPLY, Tuple, now};
 use crate::lb::maps::{Maps, addr_key, assoc, assoc_addrs, path, policy_key, tag_key, tuple};
 
+/// The tag of packets to the backend, of those by direction.
+const TO_BACKEND: usize = DIR_ORIGINAL as usize;
+
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Adoption {
@@ -78,12 +81,13 @@ fn expiry(ttl_ms: u64) -> Result<u64> {
     Ok(nanos(now()?.saturating_add(Duration::from_millis(ttl_ms))))
 }
 
-fn tag_key_of(tag: u32, original: &tuple) -> tag_key {
-    tag_key {
-        tag,
-        sport: original.sport,
-        dport: original.dport,
-    }
+/// As its namesake of `bpf/conntrack.h`.
+fn tag_key_of(assoc: &assoc, dir: u8, tag: u32) -> tag_key {
+    let (sport, dport) = match dir {
+        DIR_ORIGINAL => (assoc.original.sport, assoc.original.dport),
+        _ => (assoc.translated.dport, assoc.translated.sport),
+    };
+    tag_key { tag, sport, dport }
 }
 
 /// The association as it is to be: what packets have changed here stays, as far as it goes with
@@ -97,6 +101,7 @@ fn updated(known: Option<&assoc>, opener: NodeId, record: &Record, now: u64) -> 
         ..Default::default()
     };
     let mut assoc = known.copied().unwrap_or(fresh);
+    assoc.id = record.id;
     set_tags(&mut assoc, record.tags);
     assoc.state = record.state as u32;
     assoc.heard = now;
@@ -108,6 +113,7 @@ fn set_tags(assoc: &mut assoc, tags: [u32; 2]) {
     if assoc.tags.tag != tags {
         assoc.tags.tag = tags;
         assoc.pending = Default::default();
+        assoc.inits = 0;
     }
 }
 
@@ -138,7 +144,7 @@ impl Maps {
             // Tags of a restart that only this node has seen yet are newer.
             Some(known) if told == Some(record.tags) => Record {
                 tags: known.tags.tag.map(u32::from_be),
-                indexed: u32::from_be(known.indexed),
+                indexed: u32::from_be(known.indexed[TO_BACKEND]),
                 ..record.clone()
             },
             _ => record.clone(),
@@ -201,9 +207,9 @@ impl Maps {
             Some(known) => self.shape(id, known)?.tuples(),
             None => Default::default(),
         };
-        let key = tag_key_of(record.indexed.to_be(), &assoc.original);
+        let key = tag_key_of(&assoc, DIR_ORIGINAL, record.indexed.to_be());
         let indexed = key.tag != 0 && self.tag_is_free(&key, id)?;
-        assoc.indexed = if indexed { key.tag } else { 0 };
+        assoc.indexed[TO_BACKEND] = if indexed { key.tag } else { 0 };
         // In place, if it is there: who follows a packet has it locked.
         self.assocs.insert_with(&id, &assoc, MapFlags::LOCK)?;
         match &record.addrs {
@@ -221,9 +227,9 @@ impl Maps {
         if indexed {
             self.by_tag.insert(&key, &id)?;
         }
-        match known.map(|known| known.indexed) {
-            Some(old) if old != 0 && old != assoc.indexed => {
-                self.delete_tag(&tag_key_of(old, &assoc.original), id)
+        match known.map(|known| known.indexed[TO_BACKEND]) {
+            Some(old) if old != assoc.indexed[TO_BACKEND] => {
+                self.delete_tag(&tag_key_of(&assoc, DIR_ORIGINAL, old), id)
             }
             _ => Ok(()),
         }
@@ -246,7 +252,7 @@ impl Maps {
     }
 
     fn delete_tag(&self, key: &tag_key, id: u64) -> Result<()> {
-        if self.by_tag.get(key)? == Some(id) {
+        if key.tag != 0 && self.by_tag.get(key)? == Some(id) {
             self.by_tag.remove(key)?;
         }
         Ok(())
@@ -254,8 +260,7 @@ impl Maps {
 
     /// Whether the path is another association's, and stays so: one that it only expects gives way
     /// to the first pair of addresses of this one.
-    fn is_taken(&self, found: &path, record: &Record, from: &Tuple) -> Result<bool> {
-        let first = *from == record.original || *from == reverse(&record.translated);
+    fn is_taken(&self, found: &path, record: &Record, first: bool) -> Result<bool> {
         if found.assoc == record.id || (first && found.confirmed == 0) {
             return Ok(false);
         }
@@ -267,24 +272,27 @@ impl Maps {
         if !self.policy_allows(client, backend, record.translated.dest.port())? {
             return Ok(());
         }
+        // The others are only claimed, until a packet with a tag takes them.
+        let first = route.from == record.original || route.from == reverse(&record.translated);
         let mut path = path {
             assoc: record.id,
             to: (&route.to).into(),
             dir: route.dir,
-            confirmed: 1,
+            confirmed: first.into(),
             shared: route.shared.into(),
             ..Default::default()
         };
         let key = tuple::from(&route.from);
         if let Some(found) = self.paths.get(&key)? {
-            if self.is_taken(&found, record, &route.from)? {
+            if self.is_taken(&found, record, first)? {
                 return Ok(());
             }
             if found.assoc == record.id {
                 let same = Tuple::from(&found.to) == route.to && found.shared == path.shared;
                 // It leads where the last packet came from.
                 let led = path.dir == DIR_REPLY && route.shared && found.shared != 0;
-                if found.confirmed != 0 && (same || led) {
+                path.confirmed |= found.confirmed;
+                if path.confirmed == found.confirmed && (same || led) {
                     return Ok(());
                 }
                 path.seen = found.seen;
@@ -355,15 +363,16 @@ impl Maps {
         };
         let mut assoc = known;
         set_tags(&mut assoc, to);
-        let key = tag_key_of(assoc.tags.tag[usize::from(DIR_ORIGINAL)], &assoc.original);
+        let key = tag_key_of(&assoc, DIR_ORIGINAL, assoc.tags.tag[TO_BACKEND]);
         if !self.tag_is_free(&key, id)? {
-            assoc.indexed = 0;
+            assoc.indexed[TO_BACKEND] = 0;
         } else {
-            assoc.indexed = key.tag;
+            assoc.indexed[TO_BACKEND] = key.tag;
             self.by_tag.insert(&key, &id)?;
         }
-        if known.indexed != 0 && known.indexed != assoc.indexed {
-            self.delete_tag(&tag_key_of(known.indexed, &known.original), id)?;
+        let old = known.indexed[TO_BACKEND];
+        if old != assoc.indexed[TO_BACKEND] {
+            self.delete_tag(&tag_key_of(&known, DIR_ORIGINAL, old), id)?;
         }
         self.replace(id, &assoc)
     }
@@ -388,9 +397,12 @@ impl Maps {
             return Ok(false);
         };
         let shape = self.shape(id, &assoc)?;
+        // As claim_assoc() of bpf/conntrack.h: from now on a packet does not index it.
+        self.replace(id, &assoc { id: 0, ..assoc })?;
         self.assocs.remove(&id)?;
-        if assoc.indexed != 0 {
-            self.delete_tag(&tag_key_of(assoc.indexed, &assoc.original), id)?;
+        for dir in [DIR_ORIGINAL, DIR_REPLY] {
+            let tag = assoc.indexed[usize::from(dir)];
+            self.delete_tag(&tag_key_of(&assoc, dir, tag), id)?;
         }
         for from in shape.tuples() {
             self.delete_path(&from, id)?;

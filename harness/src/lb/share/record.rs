@@ -10,7 +10,7 @@ use libbpf_rs::MapFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::lb::conntrack::{State, Tuple, now};
+use crate::lb::conntrack::{DIR_ORIGINAL, State, Tuple, now};
 use crate::lb::maps::{MAX_ADDRS, Maps, addr_key, addr_list, assoc, assoc_addrs, ip_addr};
 use crate::map_bytes::addr;
 
@@ -136,7 +136,7 @@ impl Record {
             translated: (&assoc.translated).into(),
             state: State::of(assoc.state),
             tags: assoc.tags.tag.map(u32::from_be),
-            indexed: u32::from_be(assoc.indexed),
+            indexed: u32::from_be(assoc.indexed[usize::from(DIR_ORIGINAL)]),
             addrs,
             ttl_ms: ttl_ms(assoc, now),
         }
