@@ -237,10 +237,9 @@ fn only_assoc(maps: &Maps) -> Option<Association> {
     all.pop()
 }
 
-/// Opens an association, in four packets.
-fn establish(lb: &Datapath<'_>, client: SocketAddr, vip: SocketAddr, backend: SocketAddr) {
-    open(lb, client, vip);
-    for packet in [
+/// What opens an association behind its INIT.
+fn after_init(client: SocketAddr, vip: SocketAddr, backend: SocketAddr) -> [Spec; 3] {
+    [
         spec(
             backend,
             client,
@@ -249,7 +248,13 @@ fn establish(lb: &Datapath<'_>, client: SocketAddr, vip: SocketAddr, backend: So
         ),
         spec(client, vip, BACKEND_TAG, chunk::chunk(10, 0, &[0; 4])),
         spec(backend, client, CLIENT_TAG, chunk::chunk(11, 0, &[])),
-    ] {
+    ]
+}
+
+/// Opens an association, in four packets.
+fn establish(lb: &Datapath<'_>, client: SocketAddr, vip: SocketAddr, backend: SocketAddr) {
+    open(lb, client, vip);
+    for packet in after_init(client, vip, backend) {
         outcome_of(lb, &packet).expect("it is the association's");
     }
 }
@@ -605,19 +610,12 @@ fn a_way_back_that_was_anothers_is_found(#[values(Hook::Tc, Hook::Xdp)] hook: Ho
             .apply(&desired(service(place, &[backend])))
             .expect("there is room");
         let ours = chunk::init(1, CLIENT_TAG, &address_parameter(other.ip()));
-        for packet in [
+        let inits = [
             spec(other, vip, 0, chunk::init(1, 0xbad, &[])),
             spec(client, vip, 0, ours),
-            spec(
-                backend,
-                client,
-                CLIENT_TAG,
-                chunk::init(2, BACKEND_TAG, &[]),
-            ),
-            spec(client, vip, BACKEND_TAG, chunk::chunk(10, 0, &[0; 4])),
-            spec(backend, client, CLIENT_TAG, chunk::chunk(11, 0, &[])),
-        ] {
-            outcome_of(lb, &packet).expect("it is the association's");
+        ];
+        for packet in inits.iter().chain(&after_init(client, vip, backend)) {
+            outcome_of(lb, packet).expect("it is the association's");
         }
         let heartbeat = |source| spec(source, other, CLIENT_TAG, chunk::chunk(4, 0, &[0; 4]));
         expect_drop(lb, &heartbeat(backend), "drop_tag");
