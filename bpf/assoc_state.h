@@ -65,10 +65,10 @@ static __always_inline void follow_init(struct assoc *assoc, const struct chunks
 		assoc->unanswered++;
 	}
 	/* Sent again: nothing new. */
-	if (assoc->tags.tag[peer] == chunks->init_tag || assoc->pending.tag[peer] == chunks->init_tag)
+	if (assoc->tags.tag[peer] == chunks->init_tag)
 		return;
 	assoc->inits |= 1U << own;
-	/* Two tags that wait for their COOKIE ECHO are not for an INIT to replace, but for its answer. */
+	/* What has been answered waits for its COOKIE ECHO: only an answer may take its place. */
 	if (!assoc->pending.tag[own])
 		assoc->pending.tag[peer] = chunks->init_tag;
 }
@@ -88,6 +88,7 @@ static __always_inline void follow_init_ack(struct assoc *assoc, const struct ch
 		 */
 		assoc->pending.tag[peer] = chunks->init_tag;
 		assoc->pending.tag[own] = assoc->tags.tag[own];
+		assoc->asker = peer;
 	}
 }
 
@@ -117,50 +118,44 @@ static __always_inline void follow_state(struct assoc *assoc, const struct chunk
 		assoc->state = ASSOC_CLOSED;
 }
 
-/* A COOKIE ECHO for tags that both sides have offered: it goes before what was there. */
+/*
+ * A COOKIE ECHO for tags that both sides have offered: it goes before what was there.
+ * It comes from the side that was answered, or who forges one side could do both.
+ */
 static __always_inline bool confirms_pending(const struct assoc *assoc, const struct chunks *chunks,
 					     __u32 dir, __be32 vtag)
 {
-	return saw(chunks, CHUNK_COOKIE_ECHO) && assoc->pending.tag[dir_index(!dir)] &&
+	return saw(chunks, CHUNK_COOKIE_ECHO) && assoc->asker == dir &&
+	       assoc->pending.tag[dir_index(!dir)] &&
 	       tag_matches(&assoc->pending, chunks, dir, vtag);
 }
 
 /* What a packet is to its association. */
 enum follow {
 	FOLLOW_NOT,		/* not its: nothing has changed */
-	FOLLOW_PASS,		/* an INIT, or an answer to one that is pending: anybody may send it */
+	FOLLOW_PASS,		/* an INIT, an answer to one, or last words: no proof of anything */
 	FOLLOW_OURS,		/* it has the right tag */
 };
 
-static __always_inline void forget_pending(struct assoc *assoc)
-{
-	assoc->pending = (struct tags){};
-	assoc->inits = 0;
-}
-
 /*
  * Without a tag of the association, a packet may only answer an INIT of the other
- * side: with INIT ACK, or with an ABORT or ERROR that refuses it. A COOKIE ECHO
- * that both sides' tags do not go with has no such cookie.
+ * side, with INIT ACK, or refuse one with ABORT.
  */
 static __always_inline enum follow follow_answer(struct assoc *assoc, const struct chunks *chunks,
 						 __u32 dir, __be32 vtag)
 {
 	__u32 own = dir_index(dir), peer = dir_index(!dir);
-	bool pending = tag_matches(&assoc->pending, chunks, dir, vtag);
 	bool asked = assoc->inits & 1U << peer;
 
 	if (saw(chunks, CHUNK_INIT_ACK) && asked) {
 		assoc->pending.tag[own] = vtag;
 		assoc->pending.tag[peer] = chunks->init_tag;
+		assoc->asker = peer;
 		return FOLLOW_PASS;
 	}
-	if (!(pending || asked) || saw(chunks, CHUNK_COOKIE_ECHO) ||
-	    !(chunks->seen & (1U << CHUNK_ABORT | 1U << CHUNK_ERROR)))
+	if (chunks->seen != 1U << CHUNK_ABORT)
 		return FOLLOW_NOT;
-	if (pending && saw(chunks, CHUNK_ABORT))
-		forget_pending(assoc);
-	return FOLLOW_PASS;
+	return asked || tag_matches(&assoc->pending, chunks, dir, vtag) ? FOLLOW_PASS : FOLLOW_NOT;
 }
 
 static __always_inline enum follow follow_tagged(struct assoc *assoc, const struct chunks *chunks,
@@ -172,7 +167,8 @@ static __always_inline enum follow follow_tagged(struct assoc *assoc, const stru
 		return FOLLOW_OURS;
 	if (confirms_pending(assoc, chunks, dir, vtag)) {
 		assoc->tags = assoc->pending;
-		forget_pending(assoc);
+		assoc->pending = (struct tags){};
+		assoc->inits = 0;
 		assoc->state = ASSOC_COOKIE_ECHOED;
 	} else if (!ours) {
 		return follow_answer(assoc, chunks, dir, vtag);
@@ -203,7 +199,8 @@ static __always_inline enum follow assoc_follow(struct assoc *assoc, const struc
 	}
 	follow = follow_tagged(assoc, chunks, dir, vtag);
 	if (follow && dir == DIR_REPLY) {
-		assoc->unanswered = 0;
+		if (assoc->unanswered)
+			assoc->unanswered = 0;
 		assoc->heard = now;
 	}
 	return follow;

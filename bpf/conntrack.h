@@ -61,7 +61,7 @@ static __noinline int index_tag(struct assoc *assoc, __u64 id, __u32 dir, __be32
 		return 0;
 	key = tag_key_of(assoc, dir, tag);
 	dir = dir_index(dir);
-	if (assoc->indexed[dir] == tag || bpf_map_update_elem(&by_tag, &key, &id, BPF_NOEXIST))
+	if (!tag || assoc->indexed[dir] == tag || bpf_map_update_elem(&by_tag, &key, &id, BPF_NOEXIST))
 		return 0;
 	bpf_spin_lock(&assoc->lock);
 	/* If it ends meanwhile, on another CPU, nobody else deletes this. */
@@ -70,6 +70,9 @@ static __noinline int index_tag(struct assoc *assoc, __u64 id, __u32 dir, __be32
 		assoc->indexed[dir] = tag;
 	}
 	bpf_spin_unlock(&assoc->lock);
+	/* User space, which writes it as a whole, may have brought the id back. */
+	if (!bpf_map_lookup_elem(&assocs, &id))
+		key.tag = tag;
 	if (key.tag)
 		bpf_map_delete_elem(&by_tag, &key);
 	return 0;
@@ -273,34 +276,34 @@ static __noinline long open_assoc(ctx_t *ctx, struct opening *opening)
 	return 0;
 }
 
-/* Let the association follow a packet. Returns whether the packet may pass. */
-static __noinline bool follow_assoc(ctx_t *ctx, struct assoc *assoc, struct packet *pkt,
+/* Let the association follow a packet, which may pass unless this is FOLLOW_NOT. */
+static __noinline enum follow follow_assoc(ctx_t *ctx, struct assoc *assoc, struct packet *pkt,
 				    struct chunks *chunks, const struct path *path)
 {
 	__u32 before, after, dir = path->dir;
 	enum follow follow = FOLLOW_NOT;
-	bool last_words;
 
 	if (!assoc)
-		return false;
+		return FOLLOW_NOT;
 	bpf_spin_lock(&assoc->lock);
 	before = assoc->state;
 	/* Its memory may be another's by now. */
 	if (assoc->id == path->assoc)
 		follow = assoc_follow(assoc, chunks, dir, pkt->sctp.vtag, pkt->now);
 	after = assoc->state;
-	last_words = !follow && are_last_words(assoc, chunks, dir, pkt->sctp.vtag);
 	if (follow)
 		assoc->packets[dir_index(dir)]++;
 	if (follow == FOLLOW_OURS || (follow && after == ASSOC_COOKIE_WAIT))
 		assoc->expires = pkt->now + timeout_of(after);
+	if (!follow && are_last_words(assoc, chunks, dir, pkt->sctp.vtag))
+		follow = FOLLOW_PASS;
 	bpf_spin_unlock(&assoc->lock);
 
 	if (before != after) {
 		bpf_timer_start(&assoc->timer, timeout_of(after), 0);
 		event_assoc(ctx, assoc, EVENT_STATE);
 	}
-	return follow || last_words;
+	return follow;
 }
 
 #endif /* __CONNTRACK_H */

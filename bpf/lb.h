@@ -26,24 +26,32 @@ static __always_inline struct lb_settings *get_settings(void)
  * The peers as the policies know them: who opened the association, by the address
  * that the path is for, and who serves it at @port.
  */
-__noinline int path_is_allowed(struct tuple *tuple, struct path *path, __be16 port)
+__noinline int judge_path(struct tuple *tuple, struct path *path, __be16 port, __u32 generation)
 {
-	struct lb_settings *settings = get_settings();
-	__u32 generation;
-
-	if (!settings || !tuple || !path)
+	if (!tuple || !path)
 		return true;
-	generation = settings->generation;
-	if (path->generation == generation)
-		return true;
-	/* Judge after that: what is judged by older policies must not pass for the newer. */
-	barrier();
 	if (!(path->dir == DIR_ORIGINAL ?
 	      policy_allows(&tuple->saddr, &path->to.daddr, port) :
 	      policy_allows(&path->to.daddr, &tuple->saddr, port)))
 		return false;
 	path->generation = generation;
 	return true;
+}
+
+static __always_inline bool path_is_allowed(struct tuple *tuple, struct path *path,
+					    const struct assoc *assoc)
+{
+	struct lb_settings *settings = get_settings();
+	__u32 generation;
+
+	if (!settings)
+		return true;
+	generation = settings->generation;
+	if (path->generation == generation)
+		return true;
+	/* Judge after that: what is judged by older policies must not pass for the newer. */
+	barrier();
+	return judge_path(tuple, path, assoc->translated.dport, generation);
 }
 
 static __always_inline int open_and_translate(ctx_t *ctx, struct packet *pkt, struct opening *opening)
@@ -138,7 +146,7 @@ static __noinline bool is_translated(const struct packet *pkt, const struct chun
 	if (!path || path->dir != DIR_REPLY)
 		return false;
 	assoc = bpf_map_lookup_elem(&assocs, &path->assoc);
-	if (!assoc || !path_is_allowed(&reply, path, assoc->translated.dport))
+	if (!assoc || !path_is_allowed(&reply, path, assoc))
 		return false;
 	if (saw(chunks, CHUNK_INIT))
 		return has_tag(assoc, chunks->init_tag) || assoc->inits & 1U << DIR_ORIGINAL;
@@ -325,12 +333,11 @@ static __always_inline int follow_path(ctx_t *ctx, struct packet *pkt, struct wa
 		open_paths(&way->tuple, path, pkt->sctp.vtag);
 	if (saw(chunks, CHUNK_COOKIE_ECHO) || saw(chunks, CHUNK_COOKIE_ACK)) {
 		index_tag(assoc, path->assoc, DIR_ORIGINAL, assoc->tags.tag[DIR_ORIGINAL]);
-		index_tag(assoc, path->assoc, DIR_REPLY, assoc->tags.tag[DIR_REPLY]);
+		if (assoc->service)
+			index_tag(assoc, path->assoc, DIR_REPLY, assoc->tags.tag[DIR_REPLY]);
 	}
 	if (path->dir == DIR_ORIGINAL && path->shared)
 		lead_back(&way->tuple, path);
-	if (saw(chunks, CHUNK_INIT))
-		count(STAT_RESTARTED);
 	if (chunks->seen & INIT_CHUNKS)
 		return translate_addrs(ctx, pkt, path, chunks);
 	return chunks->asconf ? handle_asconf(ctx, pkt, path, chunks) : 0;
@@ -338,7 +345,7 @@ static __always_inline int follow_path(ctx_t *ctx, struct packet *pkt, struct wa
 
 /* What a packet, and the route for it, say of its path. @found: the entry in the map */
 static __always_inline void note_packet(struct path *found, const struct path *path,
-					const struct packet *pkt, const struct chunks *chunks)
+					const struct packet *pkt, bool proven)
 {
 	const __u32 noted = offsetof(struct path, mtu);
 
@@ -346,8 +353,7 @@ static __always_inline void note_packet(struct path *found, const struct path *p
 		return;
 	found->seen = pkt->now;
 	__builtin_memcpy(&found->mtu, &path->mtu, sizeof(*path) - noted);
-	/* An INIT has no tag that would prove anything, and an ABORT may refuse what was none of the association's. */
-	if (!path->confirmed && !saw(chunks, CHUNK_INIT) && !saw(chunks, CHUNK_ABORT))
+	if (proven && !path->confirmed)
 		found->confirmed = 1;
 }
 
@@ -365,6 +371,7 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct way *w
 {
 	struct path *path = &way->path;
 	struct chunks chunks = {};
+	enum follow follow;
 	struct assoc *assoc;
 	int reason = 0;
 	bool too_big;
@@ -383,23 +390,28 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct way *w
 		reason = receive_init(ctx, pkt, way, assoc, &chunks);
 	if (reason)
 		return reason == AGAIN ? AGAIN : drop(ctx, pkt, reason);
-	if (!path_is_allowed(&way->tuple, path, assoc->translated.dport))
+	if (!path_is_allowed(&way->tuple, path, assoc))
 		return drop(ctx, pkt, STAT_DROP_POLICY);
 	pkt->now = bpf_ktime_get_coarse_ns();
 	chunks.unproven = saw(&chunks, CHUNK_ABORT) && !(path->confirmed && is_answered(path));
-	if (!follow_assoc(ctx, assoc, pkt, &chunks, path))
+	follow = follow_assoc(ctx, assoc, pkt, &chunks, path);
+	if (!follow)
 		return may_be_others(assoc, path, &chunks) ? AGAIN :
 		       drop(ctx, pkt, STAT_DROP_TAG);
 	too_big = path->dir == DIR_REPLY && is_too_big(ctx, pkt, path);
-	note_packet(found, path, pkt, &chunks);
+	/* An ABORT may refuse what was none of the association's. */
+	note_packet(found, path, pkt, follow == FOLLOW_OURS && !saw(&chunks, CHUNK_ABORT));
 	if (too_big) {
 		count(STAT_TOO_BIG);
 		return CTX_PASS;
 	}
-	if (chunks.seen & PATH_CHUNKS || chunks.asconf || path->shared)
+	if (chunks.seen & PATH_CHUNKS || chunks.asconf || path->shared) {
 		reason = follow_path(ctx, pkt, way, assoc, &chunks);
-	if (reason)
-		return drop(ctx, pkt, reason);
+		if (reason)
+			return drop(ctx, pkt, reason);
+		if (saw(&chunks, CHUNK_INIT))
+			count(STAT_RESTARTED);
+	}
 	count(path->dir == DIR_ORIGINAL ? STAT_TO_BACKEND : STAT_TO_CLIENT);
 	return translate_packet(ctx, pkt, &path->to);
 }
@@ -411,7 +423,11 @@ struct {
 	__type(value, struct way);
 } ways SEC(".maps");
 
-/* Copy the entry of the packet's path. Returns whether it has been one association's all the time. */
+/*
+ * Copy the entry of the packet's path. Returns whether it was one association's at
+ * either end of that: what has become another's before, or on a CPU that orders
+ * this differently, the tags find out.
+ */
 static __always_inline bool copy_path(struct way *way, struct path *found)
 {
 	__u64 assoc = *(volatile __u64 *)&found->assoc;
@@ -422,43 +438,35 @@ static __always_inline bool copy_path(struct way *way, struct path *found)
 	return way->path.assoc == assoc && *(volatile __u64 *)&found->assoc == assoc;
 }
 
-/* Look for the packet's path, and copy it. Returns the entry that it is in. */
-static __always_inline struct path *find_path(struct way *way)
+/* Follow the packet's path, if it has one. */
+static __always_inline int try_path(ctx_t *ctx, struct packet *pkt, struct way *way)
 {
 	struct path *found = bpf_map_lookup_elem(&paths, &way->tuple);
 
-	if (!found || copy_path(way, found))
-		return found;
-	/* It has become another's meanwhile. What is so even now, its tags find out. */
-	found = bpf_map_lookup_elem(&paths, &way->tuple);
-	if (found)
-		copy_path(way, found);
-	return found;
+	if (!found)
+		return AGAIN;
+	if (!copy_path(way, found))
+		return drop(ctx, pkt, STAT_DROP_NO_ASSOC);
+	return handle_known(ctx, pkt, way, found);
 }
 
 static __always_inline int handle_sctp(ctx_t *ctx, struct packet *pkt)
 {
-	int verdict = AGAIN;
-	struct path *found;
 	struct way *way;
 	__u32 key = 0;
+	int verdict;
 
 	way = bpf_map_lookup_elem(&ways, &key);
 	if (!way)
 		return CTX_DROP;
 	tuple_of(&way->tuple, pkt);
 	way->before = (struct tags){};
-	found = find_path(way);
-	if (found)
-		verdict = handle_known(ctx, pkt, way, found);
+	verdict = try_path(ctx, pkt, way);
 	if (verdict == AGAIN)
 		verdict = handle_new(ctx, pkt, way);
-	if (verdict != AGAIN)
-		return verdict;
 	/* It has been learned. */
-	found = find_path(way);
-	if (found)
-		verdict = handle_known(ctx, pkt, way, found);
+	if (verdict == AGAIN)
+		verdict = try_path(ctx, pkt, way);
 	return verdict != AGAIN ? verdict : drop(ctx, pkt, STAT_DROP_NO_ASSOC);
 }
 

@@ -51,25 +51,26 @@ struct tags {
 
 struct assoc {
 	struct bpf_timer timer;
-	struct bpf_spin_lock lock;	/* for what packets change: state to heard, unanswered to indexed */
+	struct bpf_spin_lock lock;	/* for what packets change: state to before, and indexed */
 	__u32 state;			/* enum assoc_state */
 	struct tags tags;
-	struct tags pending;		/* of a restart that no COOKIE ECHO has confirmed */
-	struct tags before;		/* of what ended here, of which one side may not know yet */
 	__u64 expires;			/* CLOCK_MONOTONIC, in ns */
 	__u64 packets[2];		/* by direction */
 	__u64 id;			/* its key; 0: it is being deleted */
-	__u64 created;
-	__u64 asked;			/* when the last of the unanswered INITs came */
 	__u64 heard;			/* when the backend was last heard */
+	__u64 asked;			/* when the last of the INITs below came */
+	__u16 unanswered;		/* the client's INITs since the backend was heard */
+	__u8 inits;			/* a bit for each direction that has sent another INIT */
+	__u8 asker;			/* the direction whose INIT the pending tags answer */
+	struct tags pending;		/* of a restart that no COOKIE ECHO has confirmed */
+	struct tags before;		/* of what ended here, of which one side may not know yet */
+	__be32 indexed[2];		/* the tags, by direction, by which it is in the map by_tag */
+	__u32 opener;			/* the node that opened it, whose copy user space ends; 0: this one */
+	__u64 created;
 	struct tuple original;		/* of packets to the service */
 	struct tuple translated;	/* what they become */
 	__u32 service;			/* 0: none, tracked for its policy */
 	__u32 backend;
-	__u16 unanswered;		/* INITs since then */
-	__u16 inits;			/* a bit for each direction whose INIT is pending, or was answered */
-	__be32 indexed[2];		/* the tags, by direction, by which it is in the map by_tag */
-	__u32 opener;			/* the node that opened it, whose copy user space ends; 0: this one */
 };
 
 /* The most addresses of a client, of a service and of a backend. */

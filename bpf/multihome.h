@@ -439,7 +439,7 @@ static __noinline bool learn_init(struct packet *pkt, struct tuple *tuple, __be3
 enum way_back {
 	WAY_NONE,		/* it is of no association that is known */
 	WAY_SET,		/* it has a path now */
-	WAY_UNKNOWN,		/* it is of one, to or from an address that has no path */
+	WAY_UNKNOWN,		/* it must not pass as it is */
 };
 
 /*

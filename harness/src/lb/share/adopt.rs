@@ -13,9 +13,6 @@ use crate::error::{Error, Result};
 use crate::lb::conntrack::{DIR_ORIGINAL, DIR_REPLY, Tuple, now};
 use crate::lb::maps::{Maps, addr_key, assoc, assoc_addrs, path, policy_key, tag_key, tuple};
 
-/// The tag of packets to the backend, of those by direction.
-const TO_BACKEND: usize = DIR_ORIGINAL as usize;
-
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Adoption {
@@ -81,6 +78,11 @@ fn expiry(ttl_ms: u64) -> Result<u64> {
     Ok(nanos(now()?.saturating_add(Duration::from_millis(ttl_ms))))
 }
 
+/// The tags by which the association is to be known, by direction.
+fn tags_of(record: &Record) -> [u32; 2] {
+    [record.indexed, record.tags[usize::from(DIR_REPLY)]].map(u32::to_be)
+}
+
 /// As its namesake of `bpf/conntrack.h`.
 fn tag_key_of(assoc: &assoc, dir: u8, tag: u32) -> tag_key {
     let (sport, dport) = match dir {
@@ -144,7 +146,7 @@ impl Maps {
             // Tags of a restart that only this node has seen yet are newer.
             Some(known) if told == Some(record.tags) => Record {
                 tags: known.tags.tag.map(u32::from_be),
-                indexed: u32::from_be(known.indexed[TO_BACKEND]),
+                indexed: u32::from_be(known.indexed[usize::from(DIR_ORIGINAL)]),
                 ..record.clone()
             },
             _ => record.clone(),
@@ -207,9 +209,7 @@ impl Maps {
             Some(known) => self.shape(id, known)?.tuples(),
             None => Default::default(),
         };
-        let key = tag_key_of(&assoc, DIR_ORIGINAL, record.indexed.to_be());
-        let indexed = key.tag != 0 && self.tag_is_free(&key, id)?;
-        assoc.indexed[TO_BACKEND] = if indexed { key.tag } else { 0 };
+        assoc.indexed = self.free_tags(id, &assoc, tags_of(record))?;
         // In place, if it is there: who follows a packet has it locked.
         self.assocs.insert_with(&id, &assoc, MapFlags::LOCK)?;
         match &record.addrs {
@@ -224,15 +224,34 @@ impl Maps {
         for gone in before.difference(&shape.tuples()) {
             self.delete_path(gone, id)?;
         }
-        if indexed {
-            self.by_tag.insert(&key, &id)?;
-        }
-        match known.map(|known| known.indexed[TO_BACKEND]) {
-            Some(old) if old != assoc.indexed[TO_BACKEND] => {
-                self.delete_tag(&tag_key_of(&assoc, DIR_ORIGINAL, old), id)
+        let before = known.map_or([0; 2], |known| known.indexed);
+        self.index_tags(id, &assoc, before)
+    }
+
+    /// Those of the tags that no other association is known by; 0 for the others.
+    fn free_tags(&self, id: u64, assoc: &assoc, tags: [u32; 2]) -> Result<[u32; 2]> {
+        let mut free = [0; 2];
+        for dir in [DIR_ORIGINAL, DIR_REPLY] {
+            let key = tag_key_of(assoc, dir, tags[usize::from(dir)]);
+            if key.tag != 0 && self.tag_is_free(&key, id)? {
+                free[usize::from(dir)] = key.tag;
             }
-            _ => Ok(()),
         }
+        Ok(free)
+    }
+
+    /// Lets the association be found by its tags, and no longer by those that it had.
+    fn index_tags(&self, id: u64, assoc: &assoc, before: [u32; 2]) -> Result<()> {
+        for dir in [DIR_ORIGINAL, DIR_REPLY] {
+            let (old, new) = (before[usize::from(dir)], assoc.indexed[usize::from(dir)]);
+            if new != 0 {
+                self.by_tag.insert(&tag_key_of(assoc, dir, new), &id)?;
+            }
+            if old != new {
+                self.delete_tag(&tag_key_of(assoc, dir, old), id)?;
+            }
+        }
+        Ok(())
     }
 
     fn shape(&self, id: u64, assoc: &assoc) -> Result<Shape> {
@@ -363,21 +382,14 @@ impl Maps {
         };
         let mut assoc = known;
         set_tags(&mut assoc, to);
-        let key = tag_key_of(&assoc, DIR_ORIGINAL, assoc.tags.tag[TO_BACKEND]);
-        if !self.tag_is_free(&key, id)? {
-            assoc.indexed[TO_BACKEND] = 0;
-        } else {
-            assoc.indexed[TO_BACKEND] = key.tag;
-            self.by_tag.insert(&key, &id)?;
-        }
-        let old = known.indexed[TO_BACKEND];
-        if old != assoc.indexed[TO_BACKEND] {
-            self.delete_tag(&tag_key_of(&known, DIR_ORIGINAL, old), id)?;
-        }
+        assoc.indexed = self.free_tags(id, &assoc, assoc.tags.tag)?;
+        self.index_tags(id, &assoc, known.indexed)?;
         self.replace(id, &assoc)
     }
 
-    /// Returns whether it is still there.
+    /// Writes all of it, also what packets may have changed since it was read: microseconds, after
+    /// which the next record, or the client's next COOKIE ECHO, sets it right. Returns whether it
+    /// is still there.
     fn replace(&self, id: u64, assoc: &assoc) -> Result<bool> {
         let flags = MapFlags::EXIST | MapFlags::LOCK;
         match self.assocs.insert_with(&id, assoc, flags) {
@@ -398,12 +410,14 @@ impl Maps {
         };
         let shape = self.shape(id, &assoc)?;
         // As claim_assoc() of bpf/conntrack.h: from now on a packet does not index it.
-        self.replace(id, &assoc { id: 0, ..assoc })?;
+        let gone = assoc {
+            id: 0,
+            indexed: [0; 2],
+            ..assoc
+        };
+        self.replace(id, &gone)?;
         self.assocs.remove(&id)?;
-        for dir in [DIR_ORIGINAL, DIR_REPLY] {
-            let tag = assoc.indexed[usize::from(dir)];
-            self.delete_tag(&tag_key_of(&assoc, dir, tag), id)?;
-        }
+        self.index_tags(id, &gone, assoc.indexed)?;
         for from in shape.tuples() {
             self.delete_path(&from, id)?;
         }
