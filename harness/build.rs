@@ -61,16 +61,59 @@ fn sources(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(sources)
 }
 
-/// The shift for this machine, which only `cargo bench` links.
+/// What the patch adds from the line that starts with `first` to the one that starts with `last`.
+fn added<'a>(patch: &'a str, first: &'a str, last: &'a str) -> impl Iterator<Item = &'a str> {
+    let mut lines = patch.lines().filter_map(|line| line.strip_prefix('+'));
+    let mut done = false;
+    lines
+        .by_ref()
+        .skip_while(move |line| !line.starts_with(first))
+        .take_while(move |line| !std::mem::replace(&mut done, line.starts_with(last)))
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+/// The shift of the kernel series, and what makes its table.
+fn write_kernel_shift(patches: &Path, out: &Path) -> Result<()> {
+    println!("cargo:rerun-if-changed={}", patches.display());
+    let mut patch = String::new();
+    for entry in fs::read_dir(patches).with_context(|| format!("no {}", patches.display()))? {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with("Add-crc32c_shift.patch") {
+            patch = fs::read_to_string(path)?;
+        }
+    }
+    let mut text: Vec<_> = added(&patch, "static void crc32cinit_shift", "}").collect();
+    text.extend(added(&patch, "#ifdef CONFIG_CRC32C_SHIFT", "#endif"));
+    if text.is_empty() {
+        bail!("no patch in {} adds crc32c_shift()", patches.display());
+    }
+    Ok(fs::write(
+        out.join("kernel_shift.inc"),
+        text.join("\n") + "\n",
+    )?)
+}
+
+/// The shifts for this machine, which only `cargo bench` links.
 fn build_shift(bpf: &Path, out: &Path) -> Result<()> {
-    let source = "benches/shift.c";
-    println!("cargo:rerun-if-changed={source}");
+    let sources = ["benches/shift.c", "benches/kernel_shift.c"];
+    write_kernel_shift(&bpf.join("../kernel-patches/v7.3"), out)?;
+    for source in sources {
+        println!("cargo:rerun-if-changed={source}");
+    }
+    let crc = match env::var("CARGO_CFG_TARGET_ARCH")?.as_str() {
+        "aarch64" => "-march=armv8-a+crc",
+        _ => "-msse4.2",
+    };
     cc::Build::new()
-        .file(source)
+        .files(sources)
         .include(bpf)
+        .include(out)
+        .flag(crc)
+        .opt_level(2)
         .cargo_metadata(false)
         .try_compile("bench_shift")
-        .with_context(|| format!("no C compiler built {source}: run scripts/setup build"))?;
+        .with_context(|| format!("no C compiler built {sources:?}: run scripts/setup build"))?;
     let library = out.join("libbench_shift.a");
     println!("cargo:rustc-link-arg-benches={}", library.display());
     Ok(())
