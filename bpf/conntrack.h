@@ -215,7 +215,7 @@ static __always_inline long add_path(struct opening *opening, __u64 id, enum dir
 
 /*
  * Add the path for replies. If another association has its tuple already, pick
- * another source port for packets to the backend.
+ * another source port for packets to the backend, if they are translated at all.
  */
 static __always_inline long add_reply_path(struct opening *opening, __u64 id)
 {
@@ -226,7 +226,7 @@ static __always_inline long add_reply_path(struct opening *opening, __u64 id)
 	bpf_for(i, 0, MAX_PORT_TRIES) {
 		reverse_tuple(&opening->key, &opening->to);
 		err = add_path(opening, id, DIR_REPLY);
-		if (err != -EEXIST)
+		if (err != -EEXIST || !opening->service)
 			break;
 		opening->to.sport = bpf_htons(MIN_PICKED_PORT + bpf_get_prandom_u32() %
 					      (0x10000 - MIN_PICKED_PORT));

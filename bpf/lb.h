@@ -318,6 +318,10 @@ static __noinline int receive_init(ctx_t *ctx, struct packet *pkt, struct way *w
 	}
 	if (is_other_init(assoc, &way->tuple, path, chunks)) {
 		delete_path(&way->tuple, path->assoc);
+		/* What was sent to there is no proof that anybody of the association is. */
+		reverse_tuple(&opening->key, &path->to);
+		if (!path->shared)
+			delete_path(&opening->key, path->assoc);
 		return AGAIN;
 	}
 	return read_addrs(ctx, pkt, &opening->named);
