@@ -42,6 +42,22 @@ pub enum Error {
          which ends all associations, and attach again"
     )]
     Layout(u32, u32),
+    /// The maps are no longer those of the load balancer.
+    #[error("{0} was detached meanwhile, or attached anew: start this again when it is attached")]
+    Gone(String),
+    /// A map has another size than is wanted.
+    #[error(
+        "the map {map} has room for {is}, not for {wanted}: run sctp-lb detach --all, which ends all \
+         associations, and attach again"
+    )]
+    Size {
+        /// The map.
+        map: String,
+        /// How many it has room for.
+        is: u32,
+        /// How many are wanted.
+        wanted: u32,
+    },
     /// Another process is changing the same load balancer.
     #[error("another sctp-lb is at work on {0}: try again when it is done")]
     Busy(String),

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use libbpf_rs::Link;
+use libbpf_rs::{Link, MapCore, MapHandle};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::ifaddrs::getifaddrs;
@@ -22,8 +22,9 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use serde::Serialize;
 
 use super::datapath::{Datapath, Options};
+use super::maps::Sizes;
 use crate::csum_prog::Hook;
-use crate::error::{Doing, Error, Result};
+use crate::error::{BpfDoing, Doing, Error, Result};
 use crate::tcx::{self, Point};
 
 /// Where bpffs usually is.
@@ -189,6 +190,7 @@ impl Pins {
             let folder = self.links(point);
             fs::create_dir_all(&folder).doing(|| format!("make {}", folder.display()))?;
         }
+        self.check_sizes(&options.sizes)?;
         let mut storage = MaybeUninit::uninit();
         let program = Datapath::load(hook, &options, &mut storage)?;
         let mut tc_storage = MaybeUninit::uninit();
@@ -215,9 +217,43 @@ impl Pins {
         Ok(())
     }
 
+    /// Insists that maps that are pinned have the sizes that are wanted, unless those are the usual.
+    fn check_sizes(&self, sizes: &Sizes) -> Result<()> {
+        const SIZED: [&str; 5] = [
+            "assocs",
+            "services",
+            "backends",
+            "tables",
+            "policy_prefixes",
+        ];
+        for map in SIZED {
+            let Some(wanted) = sizes
+                .of(map)
+                .filter(|size| Some(*size) != Sizes::default().of(map))
+            else {
+                continue;
+            };
+            let path = self.folder.join(map);
+            if !path.exists() {
+                continue;
+            }
+            let pinned =
+                MapHandle::from_pinned_path(&path).bpf(|| format!("open the map {map}"))?;
+            if pinned.max_entries() != wanted {
+                return Err(Error::Size {
+                    map: map.into(),
+                    is: pinned.max_entries(),
+                    wanted,
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn attach_point(&self, device: &str, point: Point, prog: BorrowedFd<'_>) -> Result<()> {
         let path = self.link(device, point);
         if path.exists() {
+            self.check_device(device, &path)?;
             match replace(&path, prog) {
                 // The device that it was on is gone: there may be another of its name.
                 Err(e) if e.raw_os_error() == Some(nix::libc::ENOLINK) => self.remove(&path)?,
@@ -228,6 +264,23 @@ impl Pins {
         }
         let link = tcx::attach(prog, device, point)?;
         pin(&link, &path).doing(|| format!("pin a link to {}", path.display()))
+    }
+
+    /// Insists that the link is not another device's of that name, in another network namespace.
+    fn check_device(&self, device: &str, link: &Path) -> Result<()> {
+        let here = if_nametoindex(device).ok();
+        match tcx::device_of(link) {
+            Ok(Some(index)) if here.is_some_and(|here| here != index) => {
+                Err(io::Error::from(io::ErrorKind::AlreadyExists)).doing(|| {
+                    format!(
+                        "{} is of another device that has, or had, the name {device}: other \
+                         network namespaces need another folder (--pins)",
+                        link.display()
+                    )
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn remove(&self, path: &Path) -> Result<()> {
@@ -248,7 +301,11 @@ impl Pins {
                 .doing(|| format!("detach from {device}: sctp-lb is not attached there"));
         }
         for (point, _) in POINTS {
-            self.remove(&self.link(device, point))?;
+            let link = self.link(device, point);
+            if link.exists() {
+                self.check_device(device, &link)?;
+            }
+            self.remove(&link)?;
         }
         Ok(())
     }
@@ -363,9 +420,24 @@ pub fn is_reverse_path_strict(device: &str) -> bool {
     settings.iter().filter_map(read).max() == Some(1)
 }
 
-/// Whether IPv4 forwards nothing that comes in by the device.
-pub fn is_not_forwarding(device: &str) -> bool {
-    fs::read_to_string(ipv4_setting(device, "forwarding")).is_ok_and(|text| text.trim() == "0")
+/// The setting of the device by which packets that come in by it go nowhere, if there is one: of
+/// IPv4, or of IPv6 if the device has an address of it that is not only the link's.
+pub fn is_not_forwarding(device: &str) -> Option<String> {
+    let has_ipv6 = getifaddrs().is_ok_and(|mut devices| {
+        devices.any(|found| {
+            let addr = found
+                .address
+                .and_then(|addr| addr.as_sockaddr_in6().copied());
+            found.interface_name == device
+                && addr.is_some_and(|addr| !addr.ip().is_unicast_link_local())
+        })
+    });
+    let families = [("ipv4", true), ("ipv6", has_ipv6)];
+    families.into_iter().find_map(|(family, used)| {
+        let path = format!("/proc/sys/net/{family}/conf/{device}/forwarding");
+        let off = fs::read_to_string(path).is_ok_and(|text| text.trim() == "0");
+        (used && off).then(|| format!("net.{family}.conf.{device}.forwarding"))
+    })
 }
 
 /// bpffs takes no dots in names, which VLAN devices have.

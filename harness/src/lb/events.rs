@@ -78,7 +78,7 @@ impl Maps {
     /// `patience`, where there is one. Only one can watch at a time.
     ///
     /// # Errors
-    /// If the buffer cannot be read.
+    /// If the buffer cannot be read, or no program writes to it any more.
     pub fn watch(
         &self,
         patience: Option<Duration>,
@@ -114,6 +114,7 @@ impl Maps {
             if patience.is_some() && seen.get() == before {
                 break;
             }
+            self.check_pinned()?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, Object};
 
@@ -224,6 +224,8 @@ pub struct Maps {
     pub(crate) settings: TypedMap<u32, lb_settings>,
     pub(crate) stats: MapHandle,
     pub(crate) events: MapHandle,
+    /// Where they are pinned.
+    folder: Option<PathBuf>,
 }
 
 impl Maps {
@@ -245,7 +247,24 @@ impl Maps {
             settings: TypedMap::new(get("settings")?),
             stats: get("stats")?,
             events: get("events")?,
+            folder: None,
         })
+    }
+
+    /// Insists that the maps are pinned yet, if they were: otherwise no program writes to them.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if they are not.
+    pub(crate) fn check_pinned(&self) -> Result<()> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let id = |map: &MapHandle| map.info().map(|info| info.info.id).ok();
+        let pinned = MapHandle::from_pinned_path(folder.join("settings")).ok();
+        if pinned.as_ref().and_then(id) != id(&self.settings.handle) {
+            return Err(Error::Gone(folder.display().to_string()));
+        }
+        Ok(())
     }
 
     /// The maps of a loaded program.
@@ -264,7 +283,7 @@ impl Maps {
     /// # Errors
     /// If they are not, because no program has been attached.
     pub fn pinned(folder: &Path) -> Result<Self> {
-        let maps = Self::collect(|name| {
+        let mut maps = Self::collect(|name| {
             MapHandle::from_pinned_path(folder.join(name)).bpf(|| {
                 format!(
                     "open the map {}: is sctp-lb attached? (sctp-lb attach DEV)",
@@ -273,6 +292,7 @@ impl Maps {
             })
         })?;
         maps.check_layout()?;
+        maps.folder = Some(folder.to_path_buf());
         Ok(maps)
     }
 

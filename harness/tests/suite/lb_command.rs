@@ -179,6 +179,87 @@ fn what_makes_no_sense_is_refused(#[case] args: &[&str]) {
     assert!(said.contains("invalid value"), "{said}");
 }
 
+/// What is left of the maps is of no use to who has them yet.
+#[rstest]
+#[case(&["monitor"])]
+#[case(&["share", "--listen", "127.0.0.1:0"])]
+fn who_watches_what_is_detached_is_told(#[case] args: &[&str]) {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new(&format!("{}-ends", args[0]));
+    node.attach();
+    let watch = || {
+        let mut command = node.command(&node.pins, args);
+        command.stderr(Stdio::piped()).spawn()
+    };
+    let mut watching = node
+        .lab
+        .translator
+        .run(watch)
+        .expect("a namespace")
+        .expect("it starts");
+    thread::sleep(Duration::from_millis(500));
+    assert!(watching.try_wait().expect("it runs").is_none());
+    node.says(&["detach", "--all"], 0);
+    // It may be at work yet, if it is slow to begin.
+    let attached = (0..100).any(|_| {
+        thread::sleep(Duration::from_millis(50));
+        node.run(&["attach", TRANSLATOR_DEVS[0]]).status.success()
+    });
+    assert!(attached);
+    let ended = (0..200).any(|_| {
+        thread::sleep(Duration::from_millis(50));
+        watching.try_wait().is_ok_and(|status| status.is_some())
+    });
+    if !ended {
+        watching.kill().expect("it runs");
+    }
+    let output = watching.wait_with_output().expect("it ran");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(ended && output.status.code() == Some(1), "{said}");
+    assert!(said.contains("was detached meanwhile"), "{said}");
+}
+
+#[test]
+fn maps_keep_their_size() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("sizes");
+    let [device, ..] = TRANSLATOR_DEVS;
+    let size = "--max-associations";
+    node.says(&["attach", device, size, "1000"], 0);
+    let said = node.says(&["attach", device, size, "2000"], 1);
+    assert!(said.contains("room for 1000, not for 2000"), "{said}");
+    node.says(&["attach", device], 0);
+    node.says(&["detach", "--all"], 0);
+    node.says(&["attach", device, size, "2000"], 0);
+}
+
+#[test]
+fn a_device_of_the_same_name_elsewhere_is_another() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("names");
+    let [device, ..] = TRANSLATOR_DEVS;
+    node.says(&["attach", device], 0);
+    let elsewhere = Lab::new().expect("namespaces and veth");
+    // So that its number is another.
+    let commands = [
+        format!("link del {device}"),
+        "link add first type veth peer name second".into(),
+        format!("link add {device} type veth peer name third"),
+    ];
+    elsewhere.translator.ip_batch(&commands).expect("devices");
+    for verb in ["attach", "detach"] {
+        let output = elsewhere
+            .translator
+            .run(|| node.command(&node.pins, &[verb, device]).output())
+            .expect("a namespace")
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("--pins"), "{said}");
+    }
+    node.says(&["detach", device], 0);
+}
+
 #[test]
 fn a_node_is_no_peer_of_itself() {
     require!(Feature::Root, Feature::Btf);

@@ -101,9 +101,9 @@ impl Attach {
         pins.attach(&self.devices, hook, &options)?;
         Maps::pinned(pins.folder())?.set_masquerade(&self.masquerade)?;
         for device in &self.devices {
-            if is_not_forwarding(device) {
+            if let Some(setting) = is_not_forwarding(device) {
                 eprintln!(
-                    "sctp-lb: warning: net.ipv4.conf.{device}.forwarding is 0 (see net.ipv4.ip_forward): IPv4 packets go nowhere from here"
+                    "sctp-lb: warning: {setting} is 0 (see net.ipv4.ip_forward, net.ipv6.conf.all.forwarding): its packets go nowhere from here"
                 );
             }
             if is_reverse_path_strict(device) {

@@ -186,9 +186,29 @@ impl Header {
         })
     }
 
+    /// Of a kind that is read, if it is of another version: a policy that is left out would let
+    /// everybody in.
+    fn version_that_is_read(&self) -> Option<&'static str> {
+        [
+            (Service::KIND, Service::API_VERSION),
+            (EndpointSlice::KIND, EndpointSlice::API_VERSION),
+            (NetworkPolicy::KIND, NetworkPolicy::API_VERSION),
+        ]
+        .into_iter()
+        .find_map(|(kind, version)| {
+            (kind == self.kind && group_of(version) == group_of(&self.api_version))
+                .then_some(version)
+        })
+    }
+
     fn is<T: Resource>(&self) -> bool {
         self.api_version == T::API_VERSION && self.kind == T::KIND
     }
+}
+
+/// The API group, which is empty for that of `v1`.
+fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 impl Objects {
@@ -210,6 +230,11 @@ impl Objects {
             self.push(origin, value, |all| &mut all.pods)
         } else if header.is::<Namespace>() {
             self.push(origin, value, |all| &mut all.namespaces)
+        } else if let Some(version) = header.version_that_is_read() {
+            let Header { api_version, kind } = &header;
+            let problem =
+                format!("apiVersion: a {kind} is read as {version}, not as {api_version}");
+            Err(origin.error(problem))
         } else {
             self.notes.push(unread(origin, &header, &value));
             Ok(())

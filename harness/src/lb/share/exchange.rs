@@ -344,6 +344,7 @@ impl Running<'_> {
         let mut released = Instant::now();
         while !self.exchange.is_over() {
             thread::sleep(POLL);
+            maps.check_pinned()?;
             self.look(names)?;
             if released.elapsed() >= SECOND {
                 maps.release_expired()?;
