@@ -62,15 +62,14 @@ fn sources(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// What the patch adds from the line that starts with `first` to the one that starts with `last`.
-fn added<'a>(patch: &'a str, first: &'a str, last: &'a str) -> impl Iterator<Item = &'a str> {
-    let mut lines = patch.lines().filter_map(|line| line.strip_prefix('+'));
+fn added<'a>(patch: &'a str, first: &str, last: &str) -> Vec<&'a str> {
     let mut done = false;
-    lines
-        .by_ref()
-        .skip_while(move |line| !line.starts_with(first))
-        .take_while(move |line| !std::mem::replace(&mut done, line.starts_with(last)))
-        .collect::<Vec<_>>()
-        .into_iter()
+    patch
+        .lines()
+        .filter_map(|line| line.strip_prefix('+'))
+        .skip_while(|line| !line.starts_with(first))
+        .take_while(|line| !std::mem::replace(&mut done, line.starts_with(last)))
+        .collect()
 }
 
 /// The shift of the kernel series, and what makes its table.
@@ -83,7 +82,7 @@ fn write_kernel_shift(patches: &Path, out: &Path) -> Result<()> {
             patch = fs::read_to_string(path)?;
         }
     }
-    let mut text: Vec<_> = added(&patch, "static void crc32cinit_shift", "}").collect();
+    let mut text = added(&patch, "static void crc32cinit_shift", "}");
     text.extend(added(&patch, "#ifdef CONFIG_CRC32C_SHIFT", "#endif"));
     if text.is_empty() {
         bail!("no patch in {} adds crc32c_shift()", patches.display());
@@ -94,7 +93,8 @@ fn write_kernel_shift(patches: &Path, out: &Path) -> Result<()> {
     )?)
 }
 
-/// The shifts for this machine, which only `cargo bench` links.
+/// The shifts for this machine, which only `cargo bench` links, and only where they know its CRC
+/// instructions.
 fn build_shift(bpf: &Path, out: &Path) -> Result<()> {
     let sources = ["benches/shift.c", "benches/kernel_shift.c"];
     write_kernel_shift(&bpf.join("../kernel-patches/v7.3"), out)?;
@@ -103,7 +103,8 @@ fn build_shift(bpf: &Path, out: &Path) -> Result<()> {
     }
     let crc = match env::var("CARGO_CFG_TARGET_ARCH")?.as_str() {
         "aarch64" => "-march=armv8-a+crc",
-        _ => "-msse4.2",
+        "x86_64" => "-msse4.2",
+        _ => return Ok(()),
     };
     cc::Build::new()
         .files(sources)

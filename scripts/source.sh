@@ -168,7 +168,7 @@ refuse_again() {
     subjects=$(for patch in "${patches[@]}"; do git mailinfo /dev/null /dev/null <"$patch" || true; done | sed -n 's/^Subject: //p')
     ! grep -qvxFf <(git -C "$tree" log -n 1000 --format=%s "$commit") <<<"$subjects" || return 0
     branch=$(git -C "$tree" symbolic-ref -q --short HEAD) || branch=HEAD
-    die "the series in kernel-patches/$base is already on $branch, which is checked out in $tree: go back with git -C $tree switch -"
+    die "the series in kernel-patches/$base is already on $branch, which is checked out in $tree: check out what it is for, with git -C $tree switch --detach -"
 }
 
 # Only the files that patches are about, because a whole kernel takes long; git am -3 has to find them there.

@@ -7,9 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::maps::{Maps, addr_key, assoc, path, tuple};
+use super::inventory::REMOVED;
+use super::maps::{Maps, addr_key, assoc, endpoint_addr, path, tuple};
 use crate::error::{Doing, Result};
 use crate::map_bytes::addr;
 
@@ -89,7 +90,9 @@ pub struct PathEntry {
     pub backend: IpAddr,
     /// Whether it was opened by an INIT, or has carried the right tag.
     pub confirmed: bool,
-    /// How long ago the last packet came from the client; `None` if none has come yet.
+    /// How long ago the last packet came from the client; `None` if none has come yet. In documents
+    /// all times are in whole seconds.
+    #[serde(serialize_with = "maybe_seconds")]
     pub idle: Option<Duration>,
 }
 
@@ -123,13 +126,16 @@ pub struct Association {
     /// Packets to the backend, and to the client.
     pub packets: [u64; 2],
     /// How long it has been there.
+    #[serde(serialize_with = "seconds")]
     pub age: Duration,
     /// When it ends if nothing more comes.
+    #[serde(serialize_with = "seconds")]
     pub expires_in: Duration,
-    /// The service, by the datapath's number; 0 for one that is tracked for a policy only.
-    pub service: u32,
-    /// The backend, by the datapath's number.
-    pub backend: u32,
+    /// The service's port, as `namespace/name:port`, or `(removed)`. `None`: it is tracked for a
+    /// policy only.
+    pub service: Option<String>,
+    /// The backend, by its primary address, while there is one.
+    pub backend: Option<SocketAddr>,
     /// Whether another node opened it, and told this one.
     pub adopted: bool,
     /// The pairs of addresses that it uses, sorted.
@@ -147,8 +153,25 @@ pub(crate) fn now() -> Result<Duration> {
     Ok(now.into())
 }
 
+fn seconds<S: Serializer>(time: &Duration, to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.serialize_u64(time.as_secs())
+}
+
+fn maybe_seconds<S: Serializer>(
+    time: &Option<Duration>,
+    to: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    time.map(|time| time.as_secs()).serialize(to)
+}
+
+/// What services and backends are called, by their numbers.
+struct Names {
+    services: HashMap<u32, String>,
+    backends: HashMap<u32, SocketAddr>,
+}
+
 impl Association {
-    fn new(id: u64, assoc: &assoc, paths: Vec<PathEntry>, now: Duration) -> Self {
+    fn new(id: u64, assoc: &assoc, paths: Vec<PathEntry>, names: &Names, now: Duration) -> Self {
         let created = Duration::from_nanos(assoc.created);
         let expires = Duration::from_nanos(assoc.expires);
         Self {
@@ -160,8 +183,11 @@ impl Association {
             packets: assoc.packets,
             age: now.saturating_sub(created),
             expires_in: expires.saturating_sub(now),
-            service: assoc.service,
-            backend: assoc.backend,
+            service: (assoc.service != 0).then(|| {
+                let name = names.services.get(&assoc.service);
+                name.cloned().unwrap_or_else(|| REMOVED.into())
+            }),
+            backend: names.backends.get(&assoc.backend).copied(),
             adopted: assoc.opener != 0,
             paths,
         }
@@ -177,11 +203,18 @@ impl Maps {
         let now = now()?;
         let entries = self.assocs.entries()?;
         let mut paths = self.paths_by_association(now)?;
+        let backends = self.backends.entries()?.into_iter();
+        let names = Names {
+            services: self.names()?,
+            backends: backends
+                .map(|(id, backend)| (id, endpoint_addr(&backend.addr)))
+                .collect(),
+        };
         let mut found: Vec<_> = entries
             .iter()
             .map(|(id, assoc)| {
                 let paths = paths.remove(id).unwrap_or_default();
-                Association::new(*id, assoc, paths, now)
+                Association::new(*id, assoc, paths, &names, now)
             })
             .collect();
         found.sort_by_key(|assoc| assoc.original);

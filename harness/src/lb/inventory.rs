@@ -11,6 +11,9 @@ use super::maps::{Maps, endpoint_addr};
 use crate::error::Result;
 use crate::map_bytes::addr;
 
+/// Stands for a service that has associations still.
+pub(super) const REMOVED: &str = "(removed)";
+
 /// A frontend of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServiceEntry {
@@ -138,7 +141,7 @@ impl Maps {
                 service: names
                     .get(&backend.service)
                     .cloned()
-                    .unwrap_or_else(|| "(removed)".into()),
+                    .unwrap_or_else(|| REMOVED.into()),
                 backend: endpoint_addr(&backend.addr),
                 addresses: backend.addrs.addrs().collect(),
                 draining: backend.draining != 0,

@@ -267,11 +267,22 @@ mod tests {
             packets: [3, 4],
             age: Duration::ZERO,
             expires_in: Duration::ZERO,
-            service: 1,
-            backend: 1,
+            service: Some("default/diameter:s6a".into()),
+            backend: Some(tuple.dest),
             adopted: false,
             paths,
         }
+    }
+
+    #[test]
+    fn documents_have_names_and_whole_seconds() {
+        let paths = vec![path_of(1, true, Some(3)), path_of(2, true, None)];
+        let document = serde_json::to_value(association_of(paths)).expect("a document");
+        assert_eq!(document["service"], "default/diameter:s6a");
+        assert_eq!(document["backend"], "203.0.113.1:3868");
+        assert_eq!(document["age"], 0);
+        assert_eq!(document["paths"][0]["idle"], 3);
+        assert!(document["paths"][1]["idle"].is_null());
     }
 
     #[test]

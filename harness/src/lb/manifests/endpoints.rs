@@ -10,7 +10,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint as Listed, EndpointPort, Endpoint
 use super::networks::Networks;
 use super::reading::{Object, Objects};
 use super::targets::Target;
-use super::{is_sctp, values};
+use super::values;
 use crate::error::Result;
 use crate::lb::model::Backend;
 
@@ -115,7 +115,7 @@ impl<'a> Slices<'a> {
 
 fn has_sctp(slice: &EndpointSlice) -> bool {
     let mut ports = slice.ports.iter().flatten();
-    ports.any(|port| is_sctp(port.protocol.as_deref()))
+    ports.any(|port| values::is_sctp(port.protocol.as_deref()) == Ok(true))
 }
 
 fn of_no_service(slice: &Object<EndpointSlice>, service: &str) -> String {
@@ -142,7 +142,8 @@ impl Found<'_> {
     fn add(&mut self, slice: &Object<EndpointSlice>) -> Result<()> {
         for (index, port) in slice.it.ports.iter().flatten().enumerate() {
             let name = port.name.as_deref().unwrap_or_default();
-            if !is_sctp(port.protocol.as_deref()) || name != self.name {
+            let is_sctp = values::is_sctp(port.protocol.as_deref());
+            if !slice.check(format!("ports[{index}].protocol"), is_sctp)? || name != self.name {
                 continue;
             }
             let port = port_number(slice, index, port)?;

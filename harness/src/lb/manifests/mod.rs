@@ -20,11 +20,6 @@ use std::path::PathBuf;
 use crate::error::{Error, Result};
 use crate::lb::model::{Desired, Source};
 
-/// The protocol that this load balancer is for.
-const SCTP: &str = "SCTP";
-/// The protocol of a port that names none.
-const DEFAULT_PROTOCOL: &str = "TCP";
-
 /// Files of manifests, and what they do not say of this node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Manifests {
@@ -91,13 +86,8 @@ pub fn parse_address(text: &str) -> Result<IpAddr> {
     })
 }
 
-/// Whether a port of this protocol is for us.
-fn is_sctp(protocol: Option<&str>) -> bool {
-    protocol == Some(SCTP)
-}
-
 /// Says that a port is not for us.
 fn left_to_others(what: &str, protocol: Option<&str>) -> String {
-    let protocol = protocol.unwrap_or(DEFAULT_PROTOCOL);
+    let protocol = protocol.unwrap_or(values::DEFAULT_PROTOCOL);
     format!("{what} ({protocol}): left to others")
 }

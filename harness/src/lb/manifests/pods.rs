@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, Pod as Manifest, PodSpec};
 
 use super::reading::{Object, Objects};
 use super::selectors::{Labels, Selector};
-use super::{is_sctp, values};
+use super::values;
 use crate::error::Result;
 
 /// The label that each namespace has, with its name.
@@ -147,10 +147,13 @@ fn named_ports(object: &Object<Manifest>) -> Result<BTreeMap<&str, u16>> {
     let mut named = BTreeMap::new();
     for (field, container) in object.it.spec.iter().flat_map(containers) {
         for (index, port) in container.ports.iter().flatten().enumerate() {
-            let (Some(name), true) = (&port.name, is_sctp(port.protocol.as_deref())) else {
+            let field = format!("{field}.ports[{index}]");
+            let is_sctp = values::is_sctp(port.protocol.as_deref());
+            let is_sctp = object.check(format!("{field}.protocol"), is_sctp)?;
+            let (Some(name), true) = (&port.name, is_sctp) else {
                 continue;
             };
-            let field = format!("{field}.ports[{index}].containerPort");
+            let field = format!("{field}.containerPort");
             let number = object.check(field, values::port(port.container_port))?;
             named.entry(name.as_str()).or_insert(number);
         }

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::pods::{self, Cluster, Pod};
 use super::reading::{Object, Objects};
 use super::selectors::Selector;
-use super::{is_sctp, left_to_others, values};
+use super::{left_to_others, values};
 use crate::error::Result;
 use crate::lb::model::{Block, EndpointPolicy, PolicyRule, PortRange};
 
@@ -326,10 +326,10 @@ impl Reader<'_> {
 
     fn port(&mut self, rule: &mut Rule, field: &str, port: &NetworkPolicyPort) -> Result<()> {
         let object = self.object;
-        if !is_sctp(port.protocol.as_deref()) {
+        let protocol = port.protocol.as_deref();
+        if !object.check(format!("{field}.protocol"), values::is_sctp(protocol))? {
             let what = format!("{}: {field}", object.title());
-            self.notes
-                .push(left_to_others(&what, port.protocol.as_deref()));
+            self.notes.push(left_to_others(&what, protocol));
             return Ok(());
         }
         let (end_field, field) = (format!("{field}.endPort"), format!("{field}.port"));

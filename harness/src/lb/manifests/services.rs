@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use super::endpoints::{self, Endpoint, Slices};
 use super::reach::{self, Reach};
 use super::reading::{Object, Objects};
-use super::{Manifests, is_sctp, left_to_others, values};
+use super::{Manifests, left_to_others, values};
 use crate::error::Result;
 use crate::lb::model::{self, Frontend, ServiceName};
 
@@ -58,7 +58,7 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn add(&mut self, object: &Object<Service>) -> Result<()> {
         let spec = object.it.spec.clone().unwrap_or_default();
-        let ports = self.our_ports(object, &spec);
+        let ports = self.our_ports(object, &spec)?;
         if ports.is_empty() {
             return Ok(());
         }
@@ -77,16 +77,19 @@ impl Builder<'_> {
         &mut self,
         object: &Object<Service>,
         spec: &'s ServiceSpec,
-    ) -> Vec<(usize, &'s ServicePort)> {
-        let ports = spec.ports.iter().flatten().enumerate();
-        let (ours, others): (Vec<_>, Vec<_>) =
-            ports.partition(|(_, port)| is_sctp(port.protocol.as_deref()));
-        for (_, port) in others {
-            let what = format!("{} port {}", object.id(), port.port);
-            self.notes
-                .push(left_to_others(&what, port.protocol.as_deref()));
+    ) -> Result<Vec<(usize, &'s ServicePort)>> {
+        let mut ours = Vec::new();
+        for (index, port) in spec.ports.iter().flatten().enumerate() {
+            let protocol = port.protocol.as_deref();
+            let field = format!("spec.ports[{index}].protocol");
+            if object.check(field, values::is_sctp(protocol))? {
+                ours.push((index, port));
+            } else {
+                let what = format!("{} port {}", object.id(), port.port);
+                self.notes.push(left_to_others(&what, protocol));
+            }
         }
-        ours
+        Ok(ours)
     }
 
     fn add_port(

@@ -7,6 +7,18 @@ use ipnet::IpNet;
 
 type Checked<T> = std::result::Result<T, String>;
 
+/// The protocol of a port that names none.
+pub(super) const DEFAULT_PROTOCOL: &str = "TCP";
+
+/// Whether a port of this protocol is for us.
+pub(super) fn is_sctp(protocol: Option<&str>) -> Checked<bool> {
+    match protocol.unwrap_or(DEFAULT_PROTOCOL) {
+        "SCTP" => Ok(true),
+        "TCP" | "UDP" => Ok(false),
+        other => Err(format!("\"{other}\" is neither SCTP, TCP nor UDP")),
+    }
+}
+
 /// A port of SCTP that something listens on.
 pub(super) fn port(number: i32) -> Checked<u16> {
     match u16::try_from(number) {
