@@ -5,6 +5,9 @@
  * its own has to name the service's instead, which an AUTH forbids: it covers all
  * that follows, and the key is nobody's but the peers'. Such a packet is dropped.
  *
+ * Nor can it be checked: what a client deletes from an address that the backend has
+ * not answered goes when it does.
+ *
  * It is walked twice: nothing changes until all of it is known to be good.
  */
 #ifndef __ASCONF_H
@@ -26,6 +29,7 @@ enum asconf_param_type {
 /* What is said of an address. Not on the stack, which is small. */
 struct asconf_param {
 	bool try;		/* only say whether it is good */
+	bool proven;		/* the backend has answered who says this */
 	__u32 type;		/* 0: the association is found by it */
 	__u32 offset;		/* of the address parameter */
 	struct params params;
@@ -81,6 +85,8 @@ static __always_inline int delete_client_addr(struct assoc *assoc, struct openin
 	delete_paths_of(opening, addr);
 	bpf_spin_lock(&assoc->lock);
 	take_addr(&kept->client, addr);
+	/* The bits are others' now. */
+	kept->leaving = 0;
 	bpf_spin_unlock(&assoc->lock);
 	opening->addrs = *kept;
 	return 0;
@@ -104,6 +110,51 @@ static __always_inline int delete_other_addrs(struct assoc *assoc, struct openin
 	return 0;
 }
 
+/* Note what is to go when the backend has answered, and not before. @addr: NULL for all others */
+static __always_inline int note_leaving(struct assoc *assoc, struct opening *opening,
+					const struct packet *pkt, const struct ip_addr *addr, bool try)
+{
+	__u64 id = opening->path.assoc;
+	struct assoc_addrs *kept = bpf_map_lookup_elem(&multihomed, &id);
+	__u32 leaving = addr ? addr_bit(&opening->addrs.client, addr) : ALL_ADDRS;
+	__u32 leaver = addr_bit(&opening->addrs.client, &pkt->saddr);
+
+	if (!kept || try)
+		return 0;
+	bpf_spin_lock(&assoc->lock);
+	kept->leaving = leaving & ~leaver;
+	kept->leaver = leaver;
+	bpf_spin_unlock(&assoc->lock);
+	return 0;
+}
+
+/* The backend's first packet by a path: what the client has deleted from there goes. */
+__noinline int let_leave(struct path *path)
+{
+	struct opening *opening = get_opening();
+	struct assoc *assoc;
+	__u32 i, index, leaving;
+	__u64 id;
+
+	if (!path || !opening)
+		return 0;
+	id = path->assoc;
+	assoc = bpf_map_lookup_elem(&assocs, &id);
+	if (!assoc || load_addrs(opening, id))
+		return 0;
+	leaving = opening->addrs.leaving;
+	if (!leaving || addr_bit(&opening->addrs.client, &path->to.daddr) != opening->addrs.leaver)
+		return 0;
+	/* The last first: it takes the place of each that goes. */
+	bpf_for(i, 0, MAX_ADDRS) {
+		index = MAX_ADDRS - 1 - i;
+		one_addr(&opening->named, addr_at(&opening->addrs.client, index));
+		if (is_set(leaving, index) && index < opening->addrs.client.nr)
+			delete_client_addr(assoc, opening, &opening->named.addr[0], false);
+	}
+	return 0;
+}
+
 static __always_inline bool is_wildcard(const struct ip_addr *addr)
 {
 	return is_zero_addr(addr) || (is_mapped_ipv4(addr) && !addr->word[3]);
@@ -115,6 +166,9 @@ static __always_inline int follow_client(struct assoc *assoc, struct opening *op
 {
 	const struct ip_addr *addr = &asconf->addr;
 
+	if (asconf->type == ASCONF_DELETE && !asconf->proven)
+		return note_leaving(assoc, opening, pkt, is_wildcard(addr) ? NULL : addr,
+				    asconf->try);
 	if (is_wildcard(addr))
 		return asconf->type == ASCONF_DELETE ?
 		       delete_other_addrs(assoc, opening, pkt, asconf->try) : 0;
@@ -141,6 +195,9 @@ static __always_inline struct ip_addr *follow_backend(struct opening *opening,
 	vips = family_mask(&addrs->vip, ipv4);
 	backends = family_mask(&addrs->backend, ipv4) & addrs->available;
 	if (!bit || !vips)
+		return NULL;
+	/* The service's address stays, of which another of the backend's makes use. */
+	if (asconf->type == ASCONF_DELETE && __builtin_popcount(backends) > __builtin_popcount(vips))
 		return NULL;
 	vips = nth_of(vips, rank_of(backends, nth_of(bit, 0)));
 	if (asconf->type == ASCONF_DELETE)
@@ -203,6 +260,7 @@ __noinline int walk_asconf(ctx_t *ctx, struct packet *pkt, struct path *path,
 	if (!asconf || !pkt || !path || !chunks || load_addrs(get_opening(), path->assoc))
 		return STAT_DROP_NO_ASSOC;
 	asconf->try = try;
+	asconf->proven = is_answered(path);
 	if (ctx_load(ctx, chunks->asconf, &header, sizeof(header)))
 		return STAT_DROP_CHUNKS;
 	params.offset = chunks->asconf + ASCONF_HEADER_LEN;

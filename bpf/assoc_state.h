@@ -92,10 +92,11 @@ static __always_inline void follow_init_ack(struct assoc *assoc, const struct ch
 	}
 }
 
+/* What ends an association. */
+#define END_CHUNKS (1U << CHUNK_SHUTDOWN | 1U << CHUNK_SHUTDOWN_ACK |	\
+		    1U << CHUNK_SHUTDOWN_COMPLETE | 1U << CHUNK_ABORT)
 /* What changes the state, or the tags. */
-#define STATE_CHUNKS (1U << CHUNK_INIT_ACK | 1U << CHUNK_COOKIE_ECHO | 1U << CHUNK_COOKIE_ACK |	\
-		      1U << CHUNK_SHUTDOWN | 1U << CHUNK_SHUTDOWN_ACK |				\
-		      1U << CHUNK_SHUTDOWN_COMPLETE | 1U << CHUNK_ABORT)
+#define STATE_CHUNKS (1U << CHUNK_INIT_ACK | 1U << CHUNK_COOKIE_ECHO | 1U << CHUNK_COOKIE_ACK | END_CHUNKS)
 
 static __always_inline void follow_state(struct assoc *assoc, const struct chunks *chunks)
 {
@@ -106,6 +107,9 @@ static __always_inline void follow_state(struct assoc *assoc, const struct chunk
 		assoc->state = ASSOC_ESTABLISHED;
 		assoc->before = (struct tags){};
 	}
+	/* From where nobody was answered, the tag may be guessed; to there, it refuses a guess. */
+	if (chunks->unproven)
+		return;
 	if (saw(chunks, CHUNK_SHUTDOWN) && assoc->state == ASSOC_ESTABLISHED)
 		assoc->state = ASSOC_SHUTDOWN_SENT;
 	if (saw(chunks, CHUNK_SHUTDOWN_ACK) &&
@@ -113,8 +117,7 @@ static __always_inline void follow_state(struct assoc *assoc, const struct chunk
 		assoc->state = ASSOC_SHUTDOWN_ACK_SENT;
 	if (saw(chunks, CHUNK_SHUTDOWN_COMPLETE) && assoc->state == ASSOC_SHUTDOWN_ACK_SENT)
 		assoc->state = ASSOC_CLOSED;
-	/* From where nobody was answered, the tag may be guessed; to there, it refuses a guess. */
-	if (saw(chunks, CHUNK_ABORT) && !chunks->unproven)
+	if (saw(chunks, CHUNK_ABORT))
 		assoc->state = ASSOC_CLOSED;
 }
 

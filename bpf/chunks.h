@@ -44,7 +44,7 @@ struct chunks {
 	__u32 nr;
 	__be32 init_tag;	/* of INIT or INIT ACK */
 	__u32 asconf;		/* where the ASCONF is in the packet; 0: there is none */
-	bool unproven;		/* between addresses that not both sides have used: not of the walk */
+	bool unproven;		/* what ends the association may be a guess: not of the walk */
 	bool t_bit;		/* of ABORT or SHUTDOWN COMPLETE */
 };
 

@@ -87,7 +87,7 @@ static __always_inline int set_source(struct opening *opening, const struct serv
 		addrs->source_translated = 1;
 		addrs->source[0] = settings->masquerade[0];
 		addrs->source[1] = settings->masquerade[1];
-	} else if (same_addr(&opening->to.saddr, &opening->to.daddr)) {
+	} else if (addr_bit(&addrs->backend, &opening->from.saddr)) {
 		/* A backend reaches itself: to it, the peer is the service. */
 		addrs->source_translated = 1;
 		addrs->source[own] = pkt->daddr;
@@ -258,24 +258,14 @@ static __always_inline bool is_over(const struct assoc *assoc, __u32 dir)
 	return !backend || backend->draining;
 }
 
-/* Whether the other side's packets have the path that is the way back of this one, and it has sent some. */
-__noinline int is_answered(struct path *path)
-{
-	struct tuple key;
-	struct path *back;
-
-	if (!path)
-		return false;
-	reverse_tuple(&key, &path->to);
-	back = bpf_map_lookup_elem(&paths, &key);
-	return back && back->assoc == path->assoc && back->confirmed;
-}
-
-/* To whom a client has named, but who has not been heard: what he serves, and his policies, are not the client's to say. */
-__noinline int is_others(struct tuple *tuple, struct path *path)
+/*
+ * To whom a client has named, but who has not been heard: what he serves, and his
+ * policies, are not the client's to say.
+ */
+__noinline int is_others(struct tuple *tuple, struct path *path, __u32 service)
 {
 	return tuple && path && !is_answered(path) &&
-	       (find_service(tuple) ||
+	       (!service || find_service(tuple) ||
 		!policy_allows(&tuple->saddr, &path->to.daddr, tuple->dport));
 }
 
@@ -286,8 +276,8 @@ static __always_inline bool is_other_init(const struct assoc *assoc, struct tupl
 	if (!saw(chunks, CHUNK_INIT))
 		return false;
 	if (path->dir == DIR_ORIGINAL)
-		return !path->confirmed && chunks->init_tag != assoc->tags.tag[DIR_REPLY];
-	return is_others(tuple, path);
+		return chunks->init_tag != assoc->tags.tag[DIR_REPLY] && !is_proven(path);
+	return is_others(tuple, path, assoc->service);
 }
 
 #define INIT_CHUNKS (1U << CHUNK_INIT | 1U << CHUNK_INIT_ACK)
@@ -361,12 +351,25 @@ static __always_inline void note_packet(struct path *found, const struct path *p
 		found->confirmed = 1;
 }
 
-/* Where nobody has been yet, or only an INIT, a packet to a service may be another association's. */
-static __always_inline bool may_be_others(const struct assoc *assoc, const struct path *path,
+/*
+ * Where only one side has been, or nobody but who sent an INIT, a packet may be
+ * another association's, or of one that is not known here.
+ */
+static __always_inline bool may_be_others(const struct assoc *assoc, struct path *path,
 					  const struct chunks *chunks)
 {
-	return (!path->confirmed || (assoc->state == ASSOC_COOKIE_WAIT && is_probe(chunks))) &&
-	       path->dir == DIR_ORIGINAL && assoc->service;
+	return !is_proven(path) || (assoc->state == ASSOC_COOKIE_WAIT && is_probe(chunks) &&
+				    path->dir == DIR_ORIGINAL && assoc->service);
+}
+
+/*
+ * Whether what ends an association may be a guess, or refuse one: the client's from
+ * where it has no answer, and the backend's with a tag that it was only sent.
+ */
+static __always_inline bool is_doubtful(struct path *path, const struct chunks *chunks)
+{
+	return chunks->seen & END_CHUNKS && (path->dir == DIR_ORIGINAL || chunks->t_bit) &&
+	       !is_proven(path);
 }
 
 /* @found: the entry that the path was copied from, which may become another's meanwhile */
@@ -377,8 +380,8 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct way *w
 	struct chunks chunks = {};
 	enum follow follow;
 	struct assoc *assoc;
+	bool too_big, proven;
 	int reason = 0;
-	bool too_big;
 
 	if (!found || !pkt)
 		return CTX_DROP;
@@ -397,14 +400,17 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct way *w
 	if (!path_is_allowed(&way->tuple, path, assoc))
 		return drop(ctx, pkt, STAT_DROP_POLICY);
 	pkt->now = bpf_ktime_get_coarse_ns();
-	chunks.unproven = saw(&chunks, CHUNK_ABORT) && !(path->confirmed && is_answered(path));
+	chunks.unproven = is_doubtful(path, &chunks);
 	follow = follow_assoc(ctx, assoc, pkt, &chunks, path);
 	if (!follow)
 		return may_be_others(assoc, path, &chunks) ? AGAIN :
 		       drop(ctx, pkt, STAT_DROP_TAG);
 	too_big = path->dir == DIR_REPLY && is_too_big(ctx, pkt, path);
-	/* An ABORT may refuse what was none of the association's. */
-	note_packet(found, path, pkt, follow == FOLLOW_OURS && !saw(&chunks, CHUNK_ABORT));
+	/* An ABORT may refuse what was none of the association's, and who has the T bit knows of none. */
+	proven = follow == FOLLOW_OURS && !saw(&chunks, CHUNK_ABORT) && !chunks.t_bit;
+	note_packet(found, path, pkt, proven);
+	if (proven && !path->confirmed && path->dir == DIR_REPLY)
+		let_leave(path);
 	if (too_big) {
 		count(STAT_TOO_BIG);
 		return CTX_PASS;

@@ -89,6 +89,9 @@ struct assoc_addrs {
 	__u32 available;		/* a bit for each of the backend's that it uses */
 	__u32 offered[2];		/* by its INIT ACKs, to the COOKIE ECHO that has this tag: */
 	__be32 offered_tag[2];		/* first that of the association, then of another INIT */
+	__u8 leaving;			/* a bit for each of the client's that go when the backend answers */
+	__u8 leaver;			/* this one, from which the client has said so: its bit */
+	__u8 pad[2];
 	__u32 source_translated;	/* backends see these, not the client's: */
 	struct ip_addr source[2];	/* IPv4, IPv6; zero: none */
 };

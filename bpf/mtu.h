@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Replies that are too big for the route to their client. The stack's ICMP error
+ * Replies that are too big for the way to their client. The stack's ICMP error
  * goes to the source of the packet, which would be the service's address, and
  * never reach the backend: such a packet is left as it is, for the stack to refuse.
+ *
+ * It must not be left if the stack would forward it. Anybody may tell this host a
+ * path's MTU in an ICMP error: IPv6 refuses what is bigger, but IPv4 forwards it.
  */
 #ifndef __MTU_H
 #define __MTU_H
@@ -21,10 +24,11 @@ static __always_inline __u16 mtu_time(const struct packet *pkt)
 	return pkt->now >> 30;
 }
 
-/* The MTU of the route to @pkt's destination, as the stack would forward it; or one that nothing exceeds. */
-static __noinline __u16 route_mtu(ctx_t *ctx, struct packet *pkt, __u32 len)
+/* The MTU by which the stack forwards to @pkt's destination; or one that nothing exceeds. */
+static __noinline __u16 forward_mtu(ctx_t *ctx, struct packet *pkt, __u32 len)
 {
 	struct bpf_fib_lookup fib = {};
+	__u32 mtu = 0;
 	long err;
 
 	if (!pkt)
@@ -32,9 +36,9 @@ static __noinline __u16 route_mtu(ctx_t *ctx, struct packet *pkt, __u32 len)
 	fib.l4_protocol = IPPROTO_SCTP;
 	fib.sport = pkt->sctp.source;
 	fib.dport = pkt->sctp.dest;
-	fib.tot_len = len;
 	fib.ifindex = ctx->ingress_ifindex;
 	if (pkt->ipv6) {
+		fib.tot_len = len;
 		fib.family = AF_INET6;
 		__builtin_memcpy(fib.ipv6_src, &pkt->saddr, sizeof(fib.ipv6_src));
 		__builtin_memcpy(fib.ipv6_dst, &pkt->daddr, sizeof(fib.ipv6_dst));
@@ -44,8 +48,12 @@ static __noinline __u16 route_mtu(ctx_t *ctx, struct packet *pkt, __u32 len)
 		fib.ipv4_dst = pkt->daddr.word[3];
 	}
 	err = bpf_fib_lookup(ctx, &fib, sizeof(fib), FIB_LOOKUP_SKIP_NEIGH);
-	return err == BPF_FIB_LKUP_RET_SUCCESS || err == BPF_FIB_LKUP_RET_FRAG_NEEDED ?
-	       fib.mtu_result : 0xffff;
+	if (err != BPF_FIB_LKUP_RET_SUCCESS && err != BPF_FIB_LKUP_RET_FRAG_NEEDED)
+		return 0xffff;
+	if (pkt->ipv6)
+		return fib.mtu_result;
+	bpf_check_mtu(ctx, fib.ifindex, &mtu, 0, 0);
+	return mtu && mtu < 0xffff ? mtu : 0xffff;
 }
 
 /*
@@ -61,7 +69,7 @@ static __always_inline bool is_too_big(ctx_t *ctx, struct packet *pkt, struct pa
 		return false;
 	if (pkt->may_fragment || ctx_is_gso(ctx) || !same_addr(&path->to.daddr, &pkt->daddr))
 		return false;
-	path->mtu = route_mtu(ctx, pkt, len);
+	path->mtu = forward_mtu(ctx, pkt, len);
 	path->mtu_time = mtu_time(pkt);
 	return len > path->mtu;
 }

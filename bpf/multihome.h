@@ -19,6 +19,7 @@ static __always_inline void first_addrs(struct opening *opening)
 	one_addr(&addrs->vip, &opening->from.daddr);
 	one_addr(&addrs->backend, &opening->to.daddr);
 	addrs->available = ALL_ADDRS;
+	addrs->leaving = 0;
 	__builtin_memset(addrs->offered_tag, 0, sizeof(addrs->offered_tag));
 	addrs->source_translated = 0;
 	__builtin_memset(addrs->source, 0, sizeof(addrs->source));
@@ -139,8 +140,10 @@ static __noinline int keep_addrs(struct opening *opening)
 	assoc = bpf_map_lookup_elem(&assocs, &id);
 	if (!assoc)
 		return bpf_map_delete_elem(&multihomed, &id);
-	/* By it, an INIT that is sent again between others of them is known. */
+	/* By it, an INIT that is sent again between others of them is known, and its answer. */
 	index_tag(assoc, id, DIR_ORIGINAL, assoc->tags.tag[DIR_REPLY]);
+	if (assoc->service)
+		index_tag(assoc, id, DIR_REPLY, assoc->tags.tag[DIR_REPLY]);
 	if (may_claim())
 		keep_paths(opening);
 	return 0;

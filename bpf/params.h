@@ -19,6 +19,7 @@ enum param_type {
 	PARAM_IPV6 = 6,
 	PARAM_HOST_NAME = 11,
 	PARAM_PAD = 0x8005,
+	PARAM_SET_PRIMARY = 0xc004,	/* RFC 5061 section 4.2.4 */
 };
 
 /* An address parameter, or the head of another, as it is on the wire. */
@@ -171,6 +172,33 @@ static __noinline int replace_addr(ctx_t *ctx, struct packet *pkt, __u32 offset,
 			   param_head(PARAM_PAD, bpf_ntohs(param->length)));
 }
 
+/* With an id, and an address parameter of either family */
+#define PARAM_SET_PRIMARY_IPV4_LEN (PARAM_HEADER_LEN + 4 + PARAM_IPV4_LEN)
+#define PARAM_SET_PRIMARY_MAX_LEN (PARAM_HEADER_LEN + 4 + PARAM_IPV6_LEN)
+
+/* An address that is to be preferred, where addresses are replaced: it becomes padding. */
+static __noinline int hide_primary(ctx_t *ctx, struct packet *pkt, __u32 offset, __u32 len, __u32 keep)
+{
+	__be32 word;
+	int reason;
+	__u32 i;
+
+	if (keep & (len == PARAM_SET_PRIMARY_IPV4_LEN ? FAMILY_IPV4 : FAMILY_IPV6))
+		return 0;
+	if (len > PARAM_SET_PRIMARY_MAX_LEN || len % sizeof(word))
+		return STAT_DROP_CHUNKS;
+	bpf_for(i, 1, PARAM_SET_PRIMARY_MAX_LEN / sizeof(word)) {
+		if (i >= len / sizeof(word))
+			break;
+		if (ctx_load(ctx, offset + i * sizeof(word), &word, sizeof(word)))
+			return STAT_DROP_CHUNKS;
+		reason = change_word(ctx, pkt, offset + i * sizeof(word), word, 0);
+		if (reason)
+			return reason;
+	}
+	return change_word(ctx, pkt, offset, param_head(PARAM_SET_PRIMARY, len), param_head(PARAM_PAD, len));
+}
+
 static __always_inline __u32 family_of(const struct param *param)
 {
 	return param->type == bpf_htons(PARAM_IPV4) ? FAMILY_IPV4 : FAMILY_IPV6;
@@ -196,6 +224,11 @@ __noinline int replace_addrs(ctx_t *ctx, struct packet *pkt, struct opening *ope
 		offset = params.offset;
 		if (next_param(ctx, &params, &param) <= 0)
 			break;
+		if (param.type == bpf_htons(PARAM_SET_PRIMARY)) {
+			reason = hide_primary(ctx, pkt, offset, bpf_ntohs(param.length), keep);
+			if (reason)
+				return reason;
+		}
 		if (!addr_param_len(param.type) || keep & family_of(&param))
 			continue;
 		bit = nth_of(family_mask(&opening->named, param.type == bpf_htons(PARAM_IPV4)) & *left, 0);

@@ -204,8 +204,53 @@ static __always_inline void delete_unused_path(const struct tuple *tuple)
 		bpf_map_delete_elem(&paths, tuple);
 }
 
+/* Whether a packet has come by a path of the association that has the right tag, or opened it. */
+static __always_inline bool is_used(const struct tuple *tuple, __u64 id)
+{
+	struct path *path = bpf_map_lookup_elem(&paths, tuple);
+
+	return path && path->assoc == id && path->confirmed;
+}
+
 /*
- * Delete a path that another association only expects; or, where there is proof,
+ * Whether the other side has sent to the address that this path is from, by any of
+ * its own: that of whom it does not know, it would not.
+ */
+__noinline int is_answered(struct path *path)
+{
+	struct assoc_addrs *kept;
+	struct tuple key;
+	__u64 id;
+	__u32 i;
+
+	if (!path)
+		return false;
+	id = path->assoc;
+	reverse_tuple(&key, &path->to);
+	if (is_used(&key, id))
+		return true;
+	kept = bpf_map_lookup_elem(&multihomed, &id);
+	if (!kept)
+		return false;
+	bpf_for(i, 0, MAX_ADDRS) {
+		if (path->dir == DIR_ORIGINAL)
+			key.saddr = *addr_at(&kept->backend, i);
+		else
+			key.daddr = *addr_at(&kept->vip, i);
+		if (is_used(&key, id))
+			return true;
+	}
+	return false;
+}
+
+/* Who forges one side's packets, or guesses a tag, has the right tag, but no answer. */
+static __always_inline bool is_proven(struct path *path)
+{
+	return path->confirmed && is_answered(path);
+}
+
+/*
+ * Delete a path of which another association has no proof; or, where there is proof,
  * one that is only an INIT's, which anybody may send.
  */
 static __noinline int evict_path(const struct tuple *tuple, __u64 id, bool proven)
@@ -216,7 +261,7 @@ static __noinline int evict_path(const struct tuple *tuple, __u64 id, bool prove
 	if (!path || path->assoc == id)
 		return 0;
 	assoc = bpf_map_lookup_elem(&assocs, &path->assoc);
-	if (!path->confirmed || !assoc || (proven && assoc->state == ASSOC_COOKIE_WAIT))
+	if (!is_proven(path) || !assoc || (proven && assoc->state == ASSOC_COOKIE_WAIT))
 		bpf_map_delete_elem(&paths, tuple);
 	return 0;
 }

@@ -56,7 +56,7 @@ unsafe impl MapBytes for assoc_addrs {}
 unsafe impl MapBytes for tag_key {}
 
 /// To be raised with each change of what is in the maps, or in what order counters are.
-const LAYOUT: u32 = 5;
+const LAYOUT: u32 = 6;
 
 /// The most addresses of a client, of a service and of a backend (`bpf/lb_types.h`).
 pub(crate) const MAX_ADDRS: usize = 8;
@@ -67,7 +67,7 @@ const _: () = {
     assert!(size_of::<assoc>() == 16 + 4 + 4 + 3 * 8 + 8 + 16 + 4 * 8 + 2 * 36 + 6 * 4);
     assert!(size_of::<event>() == 8 + 2 * 4 + 2 * 36 + 2 * 4);
     assert!(size_of::<addr_list>() == 4 + MAX_ADDRS * 16);
-    assert!(size_of::<assoc_addrs>() == 3 * size_of::<addr_list>() + 6 * 4 + 2 * 16);
+    assert!(size_of::<assoc_addrs>() == 3 * size_of::<addr_list>() + 7 * 4 + 2 * 16);
     assert!(size_of::<tag_key>() == 4 + 2 * 2);
     assert!(size_of::<service>() == 6 * 4 + 4);
     assert!(size_of::<backend>() == 20 + 4 + 4 + size_of::<addr_list>());

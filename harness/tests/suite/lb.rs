@@ -22,7 +22,7 @@ use rstest::rstest;
 use serde::Deserialize;
 
 use crate::multihome::address_parameter;
-use crate::support::{fail, feature_of, require, resend};
+use crate::support::{backend_by_family, fail, feature_of, require, resend};
 
 const SIZES: Sizes = Sizes {
     assocs: 64,
@@ -680,6 +680,35 @@ fn what_inits_claim_leaves_room_for_associations(#[values(Hook::Tc, Hook::Xdp)] 
     });
 }
 
+/// With no room for the paths that an INIT claims.
+#[rstest]
+fn an_init_ack_from_the_backends_other_address_does_not_name_it(
+    #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
+) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (vip, backends) = (place.vip(), [1, 2].map(|nr| place.backend(nr)));
+    let mut wanted = service(place, &backends[..1]);
+    wanted.backends =
+        backend_by_family(&backends.map(|addr| addr.ip()), backends[0].port()).collect();
+    let client = |nr: usize, addr: usize| at(&format!("192.0.{addr}.{nr}"), 5000);
+    with_lb(place, &desired(wanted), |lb| {
+        let named: Vec<_> = (2..9)
+            .flat_map(|addr| address_parameter(client(1, addr).ip()))
+            .collect();
+        let all = SIZES.assocs as usize;
+        for nr in 1..=all {
+            let claim = chunk::init(1, CLIENT_TAG + nr as u32, &named);
+            outcome_of(lb, &spec(client(nr, 1), vip, 0, claim)).expect("there is room");
+        }
+        let ack = |source| {
+            let ack = chunk::init(2, BACKEND_TAG, &[]);
+            spec(source, client(all, 1), CLIENT_TAG + all as u32, ack)
+        };
+        expect_translated(lb, &ack(backends[1]), &ack(vip));
+    });
+}
+
 #[rstest]
 fn affinity_is_for_those_that_policy_lets_in(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
     require!(Feature::Root, Feature::Btf);
@@ -791,6 +820,23 @@ fn a_backend_reaches_itself_through_the_service(
         );
         let answer = |from, to| spec(from, to, CLIENT_TAG, chunk::init(2, BACKEND_TAG, &[]));
         expect_translated(lb, &answer(backend, source), &answer(place.vip(), client));
+    });
+}
+
+#[rstest]
+fn and_by_any_of_its_addresses(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (vip, backends) = (place.vip(), [1, 2].map(|nr| place.backend(nr)));
+    let mut wanted = service(place, &backends[..1]);
+    wanted.backends =
+        backend_by_family(&backends.map(|addr| addr.ip()), backends[0].port()).collect();
+    with_lb(place, &desired(wanted), |lb| {
+        let (source, dest) = open(lb, SocketAddr::new(backends[1].ip(), 40000), vip);
+        assert_eq!(
+            (source, dest),
+            (SocketAddr::new(vip.ip(), 40000), backends[0])
+        );
     });
 }
 
@@ -1237,6 +1283,33 @@ mod policy {
                 outcome_of(lb, &packet).expect("it is the association's");
             }
             expect_drop(lb, &init(other, client), "drop_policy");
+        });
+    }
+
+    #[rstest]
+    fn who_is_only_named_keeps_its_associations(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+        require!(Feature::Root, Feature::Btf);
+        let place = Place::in_bpf(hook, false);
+        let (client, peer) = (place.client(), at("203.0.113.77", 36412));
+        let claimed = at("192.0.2.50", client.port());
+        let policy = EndpointPolicy {
+            ingress: None,
+            egress: Some(vec![rule(vec![place.everybody()], ports(0, u16::MAX))]),
+        };
+        with_lb(place, &with_policy(place, client.ip(), policy), |lb| {
+            // No policy is about these two, so that their association is not known.
+            let theirs = |source, dest| data(source, dest).build().expect("it fits").bytes;
+            let both = [theirs(claimed, peer), theirs(peer, claimed)];
+            let named = chunk::init(1, CLIENT_TAG, &address_parameter(claimed.ip()));
+            outcome_of(lb, &spec(client, peer, 0, named)).expect("it is opened");
+            for frame in &both {
+                expect_unchanged(lb, frame, "what the policy is not about");
+            }
+            // Nor is what the peer opens towards them the client's.
+            let init = init(peer, claimed).build().expect("it fits").bytes;
+            expect_unchanged(lb, &init, "an INIT of the peer");
+            let paths = |assoc: &Association| assoc.paths.len();
+            assert_eq!(only_assoc(lb.maps()).as_ref().map(paths), Some(1));
         });
     }
 

@@ -2,7 +2,7 @@
 //! The load balancer between hosts: the kernel's own SCTP sockets, and programs that others wrote.
 
 use std::io::{Read, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -16,9 +16,10 @@ use bpf_sctp::lb::model::{Backend, Desired, Frontend, Service, ServiceName};
 use bpf_sctp::netns::Namespace;
 use bpf_sctp::scenario::{BACKEND_PORT, VIP_PORT};
 use bpf_sctp::{sctp, transfer};
+use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rstest::rstest;
-use socket2::Socket;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::balanced::{Balanced, TIMEOUT, received_complaints};
 use crate::support::{StopOnDrop, insist, patiently, require, tshark_complaints, with_server};
@@ -231,8 +232,15 @@ fn path_mtu_discovery_works_for_replies(
     require!(Feature::Root, Feature::Btf, Feature::Sctp);
     let lb = Balanced::new(hook, family, false, None);
     lb.serve([0]);
-    let nets = ("192.0.2.0/24", "2001:db8:1::/64");
-    narrow(&lb, TRANSLATOR_DEVS[0], nets, family);
+    // Of IPv4's, a route's MTU is not enough.
+    let ends = [
+        (&lb.lab.translator, TRANSLATOR_DEVS[0]),
+        (&lb.lab.client, CLIENT_DEV),
+    ];
+    for (ns, device) in ends {
+        ns.ip_batch(&[format!("link set {device} mtu 1300")])
+            .expect("ip");
+    }
     let listener = sctp::listen(&lb.lab.backend, lb.backend(0), TIMEOUT).expect("a socket");
     let (_client, mut server) = lb.associate(&listener);
     server.write_all(&[7; 1400]).expect("it is open");
@@ -246,6 +254,53 @@ fn path_mtu_discovery_works_for_replies(
         lb.maps.stats().expect("counters").get("too_big"),
         stats.get("too_big")
     );
+}
+
+/// An ICMP error from the client: this node's answer to a ping was too big for a path of this MTU.
+fn fragmentation_needed(node: Ipv4Addr, client: Ipv4Addr, mtu: u16) -> Vec<u8> {
+    let mut icmp = [&[3, 4, 0, 0, 0, 0][..], &mtu.to_be_bytes()].concat();
+    icmp.extend([0x45, 0, 5, 220, 0, 0, 0x40, 0, 64, 1, 0, 0]);
+    icmp.extend([node.octets(), client.octets()].concat());
+    icmp.extend([0; 8]);
+    let words = icmp
+        .chunks(2)
+        .map(|b| u32::from(u16::from_be_bytes([b[0], b[1]])));
+    let sum: u32 = words.sum();
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    icmp
+}
+
+/// The node believes it for what it sends itself, but does not forward by it.
+#[rstest]
+fn an_mtu_that_anybody_may_tell_leaves_replies_translated(
+    #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
+) {
+    require!(Feature::Root, Feature::Btf, Feature::Sctp);
+    let lb = Balanced::new(hook, Family::V4, false, None);
+    lb.serve([0]);
+    let addrs = Family::V4.addrs();
+    let (IpAddr::V4(node), IpAddr::V4(client)) = (addrs.client_gateway, addrs.client) else {
+        panic!("{addrs:?}");
+    };
+    let send = || {
+        let raw = Type::from(libc::SOCK_RAW);
+        let socket = Socket::new(Domain::IPV4, raw, Some(Protocol::ICMPV4))?;
+        let to = SocketAddr::new(node.into(), 0);
+        socket.send_to(&fragmentation_needed(node, client, 600), &to.into())
+    };
+    let sent = lb.lab.client.run(send).expect("it runs");
+    sent.expect("it is sent");
+    let route = ["route", "get", &client.to_string()];
+    let route = lb.lab.translator.command("ip", &route).expect("ip");
+    assert!(route.contains("mtu 600"), "{route}");
+
+    let listener = sctp::listen(&lb.lab.backend, lb.backend(0), TIMEOUT).expect("a socket");
+    let (client, server) = lb.associate(&listener);
+    assert!(transfer::both_ways(&client, &server, 1 << 18).expect("it goes on"));
+    let stats = lb.maps.stats().expect("counters");
+    assert_eq!(stats.get("too_big"), 0, "{stats:?}");
+    assert_eq!(lb.complaints(), Vec::<String>::new());
 }
 
 #[rstest]

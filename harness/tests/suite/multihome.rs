@@ -18,7 +18,7 @@ use serde::Deserialize;
 use crate::support::{backend_by_family, fail, feature_of, require, resend};
 
 pub(crate) const SIZES: Sizes = Sizes {
-    assocs: 256,
+    assocs: 512,
     services: 128,
     backends: 256,
     table_slots: 1 << 16,
@@ -115,6 +115,7 @@ fn parameter_by_name(name: &str, ipv6: bool) -> Vec<u8> {
         "HOST-NAME" => parameter(11, b"client.example\0"),
         "PAD" => padding(ipv6),
         "pad" => padding(!ipv6),
+        "BLANK" => parameter(0x8005, &vec![0; if ipv6 { 24 } else { 12 }]),
         "SHORT" => parameter(5, &[10, 1]),
         "LONG" => parameter(6, &[0; 20]),
         "EMPTY" => vec![0x80, 0, 0, 3],

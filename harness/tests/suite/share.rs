@@ -244,7 +244,7 @@ fn a_restart_replaces_the_tags(#[values(false, true)] ipv6: bool) {
         run_steps(one, ipv6, &RESTART);
         let after = only_record(one.maps());
         assert_eq!(after.id, before.id);
-        run_steps(other, ipv6, &["C2>V2 E DATA => drop_tag"]);
+        run_steps(other, ipv6, &["C2>V2 E DATA => drop_no_assoc"]);
         adopt(other.maps(), &after);
         let steps = [
             "C2>V2 E DATA => C2>B2",
@@ -567,7 +567,7 @@ fn what_else_changes_brings_no_older_tags() {
         let steps = [
             "C2>V2 E DATA => C2>B2",
             "C3>V2 E DATA => C3>B2",
-            "C2>V2 B DATA => drop_tag",
+            "C2>V2 B DATA => drop_no_assoc",
         ];
         run_steps(other, false, &steps);
     });

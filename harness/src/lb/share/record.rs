@@ -91,6 +91,9 @@ impl TryFrom<&Addrs> for assoc_addrs {
             available: from.available,
             offered: [0; 2],
             offered_tag: [0; 2],
+            leaving: 0,
+            leaver: 0,
+            pad: [0; 2],
             source_translated: from.source.is_some().into(),
             source: from.source.unwrap_or_default().map(source),
         })
