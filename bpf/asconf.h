@@ -116,13 +116,16 @@ static __always_inline int note_leaving(struct assoc *assoc, struct opening *ope
 {
 	__u64 id = opening->path.assoc;
 	struct assoc_addrs *kept = bpf_map_lookup_elem(&multihomed, &id);
-	__u32 leaving = addr ? addr_bit(&opening->addrs.client, addr) : ALL_ADDRS;
+	__u32 leaving = addr ? addr_bit(&opening->addrs.client, addr) :
+			((1U << (opening->addrs.client.nr & 15)) - 1) & ALL_ADDRS;
 	__u32 leaver = addr_bit(&opening->addrs.client, &pkt->saddr);
 
 	if (!kept || try)
 		return 0;
 	bpf_spin_lock(&assoc->lock);
-	kept->leaving = leaving & ~leaver;
+	if (kept->leaver != leaver)
+		kept->leaving = 0;
+	kept->leaving |= leaving & ~leaver;
 	kept->leaver = leaver;
 	bpf_spin_unlock(&assoc->lock);
 	return 0;
@@ -166,14 +169,14 @@ static __always_inline int follow_client(struct assoc *assoc, struct opening *op
 {
 	const struct ip_addr *addr = &asconf->addr;
 
+	if (opening->addrs.source_translated && !is_wildcard(addr))
+		return STAT_DROP_ASCONF;
 	if (asconf->type == ASCONF_DELETE && !asconf->proven)
 		return note_leaving(assoc, opening, pkt, is_wildcard(addr) ? NULL : addr,
 				    asconf->try);
 	if (is_wildcard(addr))
 		return asconf->type == ASCONF_DELETE ?
 		       delete_other_addrs(assoc, opening, pkt, asconf->try) : 0;
-	if (opening->addrs.source_translated)
-		return STAT_DROP_ASCONF;
 	if (asconf->type == ASCONF_ADD)
 		return add_client_addr(assoc, opening, addr, asconf->try);
 	if (asconf->type == ASCONF_DELETE && !same_addr(addr, &pkt->saddr))

@@ -115,7 +115,10 @@ static __always_inline void follow_state(struct assoc *assoc, const struct chunk
 	if (saw(chunks, CHUNK_SHUTDOWN_ACK) &&
 	    (assoc->state == ASSOC_ESTABLISHED || assoc->state == ASSOC_SHUTDOWN_SENT))
 		assoc->state = ASSOC_SHUTDOWN_ACK_SENT;
-	if (saw(chunks, CHUNK_SHUTDOWN_COMPLETE) && assoc->state == ASSOC_SHUTDOWN_ACK_SENT)
+	/* Who sends it for a SHUTDOWN of his own has seen the SHUTDOWN ACK, which may have been in doubt here. */
+	if (saw(chunks, CHUNK_SHUTDOWN_COMPLETE) &&
+	    (assoc->state == ASSOC_SHUTDOWN_ACK_SENT ||
+	     (assoc->state == ASSOC_SHUTDOWN_SENT && !chunks->t_bit)))
 		assoc->state = ASSOC_CLOSED;
 	if (saw(chunks, CHUNK_ABORT))
 		assoc->state = ASSOC_CLOSED;
@@ -169,6 +172,7 @@ static __always_inline enum follow follow_tagged(struct assoc *assoc, const stru
 	if (!(chunks->seen & STATE_CHUNKS) && ours)
 		return FOLLOW_OURS;
 	if (confirms_pending(assoc, chunks, dir, vtag)) {
+		assoc->before = assoc->tags;
 		assoc->tags = assoc->pending;
 		assoc->pending = (struct tags){};
 		assoc->inits = 0;

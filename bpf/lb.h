@@ -353,11 +353,14 @@ static __always_inline void note_packet(struct path *found, const struct path *p
 
 /*
  * Where only one side has been, or nobody but who sent an INIT, a packet may be
- * another association's, or of one that is not known here.
+ * another association's, or of one that is not known here. What a backend says
+ * with a tag that was this one's is not.
  */
 static __always_inline bool may_be_others(const struct assoc *assoc, struct path *path,
-					  const struct chunks *chunks)
+					  const struct chunks *chunks, __be32 vtag)
 {
+	if (path->dir == DIR_REPLY && has_tag(assoc, vtag))
+		return false;
 	return !is_proven(path) || (assoc->state == ASSOC_COOKIE_WAIT && is_probe(chunks) &&
 				    path->dir == DIR_ORIGINAL && assoc->service);
 }
@@ -403,7 +406,7 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct way *w
 	chunks.unproven = is_doubtful(path, &chunks);
 	follow = follow_assoc(ctx, assoc, pkt, &chunks, path);
 	if (!follow)
-		return may_be_others(assoc, path, &chunks) ? AGAIN :
+		return may_be_others(assoc, path, &chunks, pkt->sctp.vtag) ? AGAIN :
 		       drop(ctx, pkt, STAT_DROP_TAG);
 	too_big = path->dir == DIR_REPLY && is_too_big(ctx, pkt, path);
 	/* An ABORT may refuse what was none of the association's, and who has the T bit knows of none. */
