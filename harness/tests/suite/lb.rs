@@ -116,6 +116,15 @@ fn service(place: Place, backends: &[SocketAddr]) -> Service {
     }
 }
 
+/// A service whose one backend has two addresses, and these.
+fn with_two_addresses(place: Place) -> ([SocketAddr; 2], Service) {
+    let addrs = [1, 2].map(|nr| place.backend(nr));
+    let mut service = service(place, &addrs[..1]);
+    let ips = addrs.map(|addr| addr.ip());
+    service.backends = backend_by_family(&ips, addrs[0].port()).collect();
+    (addrs, service)
+}
+
 fn desired(service: Service) -> Desired {
     Desired {
         services: [(name("amf"), service)].into(),
@@ -687,10 +696,7 @@ fn an_init_ack_from_the_backends_other_address_does_not_name_it(
 ) {
     require!(Feature::Root, Feature::Btf);
     let place = Place::in_bpf(hook, false);
-    let (vip, backends) = (place.vip(), [1, 2].map(|nr| place.backend(nr)));
-    let mut wanted = service(place, &backends[..1]);
-    wanted.backends =
-        backend_by_family(&backends.map(|addr| addr.ip()), backends[0].port()).collect();
+    let (vip, (backends, wanted)) = (place.vip(), with_two_addresses(place));
     let client = |nr: usize, addr: usize| at(&format!("192.0.{addr}.{nr}"), 5000);
     with_lb(place, &desired(wanted), |lb| {
         let named: Vec<_> = (2..9)
@@ -827,10 +833,7 @@ fn a_backend_reaches_itself_through_the_service(
 fn and_by_any_of_its_addresses(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
     require!(Feature::Root, Feature::Btf);
     let place = Place::in_bpf(hook, false);
-    let (vip, backends) = (place.vip(), [1, 2].map(|nr| place.backend(nr)));
-    let mut wanted = service(place, &backends[..1]);
-    wanted.backends =
-        backend_by_family(&backends.map(|addr| addr.ip()), backends[0].port()).collect();
+    let (vip, (backends, wanted)) = (place.vip(), with_two_addresses(place));
     with_lb(place, &desired(wanted), |lb| {
         let (source, dest) = open(lb, SocketAddr::new(backends[1].ip(), 40000), vip);
         assert_eq!(
