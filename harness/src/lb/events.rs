@@ -2,7 +2,7 @@
 //! What happens in the datapath, as it happens.
 
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libbpf_rs::RingBufferBuilder;
 use serde::Serialize;
@@ -105,13 +105,17 @@ impl Maps {
             })
             .bpf(doing)?;
         let buffer = builder.build().bpf(doing)?;
+        let mut last = Instant::now();
         while !over.get() {
             let before = seen.get();
-            match buffer.poll(patience.unwrap_or(Duration::from_secs(1))) {
+            let left = patience.map(|patience| patience.saturating_sub(last.elapsed()));
+            match buffer.poll(left.unwrap_or(Duration::from_secs(1))) {
                 Err(e) if e.kind() == libbpf_rs::ErrorKind::Interrupted => {}
                 result => result.bpf(doing)?,
             }
-            if patience.is_some() && seen.get() == before {
+            if seen.get() != before {
+                last = Instant::now();
+            } else if patience.is_some_and(|patience| last.elapsed() >= patience) {
                 break;
             }
             self.check_pinned()?;

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! The command `sctp-lb`, as its operator types it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
 
+use bpf_sctp::chunk;
 use bpf_sctp::feature::Feature;
-use bpf_sctp::lab::{Lab, TRANSLATOR_DEVS};
+use bpf_sctp::lab::{Family, Lab, TRANSLATOR_DEVS};
+use bpf_sctp::packet::{Spec, find};
+use nix::libc;
 use rstest::rstest;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::support::require;
 
@@ -156,6 +161,52 @@ fn one_monitor_does_not_take_from_another() {
     let refused = refused.expect("the second is refused");
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(said.contains("another sctp-lb"), "{said}");
+}
+
+/// Sends a packet to the service that is of no association.
+fn send_stray(lab: &Lab) {
+    let vip = SocketAddr::new(Family::V4.addrs().vip, 0);
+    let stray = Spec::new(
+        SocketAddr::new(Family::V4.addrs().client, 5000),
+        SocketAddr::new(Family::V4.addrs().vip, 3868),
+        chunk::data(b"stray"),
+    );
+    let frame = stray.build().expect("it fits");
+    let sctp = find(&frame.bytes).expect("SCTP").sctp;
+    let send = || {
+        let raw = Type::from(libc::SOCK_RAW);
+        let socket = Socket::new(Domain::IPV4, raw, Some(Protocol::from(132)))?;
+        socket.send_to(sctp, &vip.into())
+    };
+    let sent = lab.client.run(send).expect("a namespace");
+    sent.expect("it is sent");
+}
+
+#[test]
+fn a_monitor_waits_though_something_has_happened_before() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("idle");
+    node.attach();
+    let service = "203.0.113.10:3868=198.51.100.1:13868";
+    node.says(&["apply", "--service", service], 0);
+    send_stray(&node.lab);
+    let watch = || {
+        let mut command = node.command(&node.pins, &["monitor", "--idle", "60", "--count", "1"]);
+        command.stdout(Stdio::piped()).spawn()
+    };
+    let watching = node.lab.translator.run(watch);
+    let mut watching = watching.expect("a namespace").expect("it starts");
+    let ended = (0..100).any(|_| {
+        thread::sleep(Duration::from_millis(100));
+        send_stray(&node.lab);
+        watching.try_wait().is_ok_and(|status| status.is_some())
+    });
+    if !ended {
+        watching.kill().expect("it runs");
+    }
+    let output = watching.wait_with_output().expect("it ran");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(ended && said.contains("drop_no_assoc"), "{said}");
 }
 
 #[rstest]
