@@ -6,11 +6,20 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use bpf_sctp::lb::Maps;
-use bpf_sctp::lb::manifests::{Manifests, Reading};
+use bpf_sctp::lb::manifests::{Manifests, Reading, Validation};
 use bpf_sctp::lb::model::{Backend, Desired, Frontend, Service, ServiceName};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::Output;
+
+/// What becomes of fields that are not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Validate {
+    /// They are errors.
+    Strict,
+    /// They are noted, but for those in the spec of a policy: for what a later Kubernetes wrote.
+    Warn,
+}
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("source").required(true).multiple(true))]
@@ -33,6 +42,9 @@ pub struct Apply {
     /// An address of this node, at which clients reach node ports.
     #[arg(long, value_name = "ADDR")]
     node_address: Vec<IpAddr>,
+    /// What becomes of fields of the manifests that are not known.
+    #[arg(long, value_enum, default_value = "strict")]
+    validate: Validate,
 }
 
 fn parse_service(text: &str) -> Result<(SocketAddr, Vec<SocketAddr>)> {
@@ -82,6 +94,10 @@ impl Apply {
             files: self.files.clone(),
             node_name: self.node_name.clone(),
             node_addresses: self.node_address.clone(),
+            validation: match self.validate {
+                Validate::Strict => Validation::Strict,
+                Validate::Warn => Validation::Warn,
+            },
         };
         let mut reading = manifests.load()?;
         for (vip, backends) in &self.service {

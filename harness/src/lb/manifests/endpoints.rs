@@ -111,6 +111,26 @@ impl<'a> Slices<'a> {
         found.add_networks(&self.networks)?;
         Ok(found.endpoints.into_values().collect())
     }
+
+    /// Says which ports of SCTP in its slices are of none of the service's, which have these names.
+    pub fn unnamed_ports(&self, service: &Object<Service>, names: &[&str]) -> Vec<String> {
+        let key = (service.namespace.as_str(), service.name.as_str());
+        let slices = self.by_service.get(&key).into_iter().flatten();
+        let ports = slices.flat_map(|slice| {
+            let ports = slice.it.ports.iter().flatten().enumerate();
+            ports.map(move |(index, port)| (slice, index, port))
+        });
+        let unnamed = ports.filter_map(|(slice, index, port)| {
+            let name = port.name.as_deref().unwrap_or_default();
+            let is_sctp = values::is_sctp(port.protocol.as_deref()) == Ok(true);
+            let title = slice.title();
+            let service = service.title();
+            (is_sctp && !names.contains(&name)).then(|| {
+                format!("{title}: ports[{index}]: {service} has no port of SCTP named {name:?}")
+            })
+        });
+        unnamed.collect()
+    }
 }
 
 fn has_sctp(slice: &EndpointSlice) -> bool {
@@ -147,7 +167,7 @@ impl Found<'_> {
                 continue;
             }
             let port = port_number(slice, index, port)?;
-            for (index, listed) in slice.it.endpoints.iter().enumerate() {
+            for (index, listed) in slice.it.endpoints.iter().flatten().enumerate() {
                 self.add_endpoint(slice, index, listed, port)?;
             }
         }

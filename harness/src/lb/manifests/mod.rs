@@ -2,6 +2,7 @@
 //! Kubernetes' own objects, from files. `docs/manifests.md` says what each means here.
 
 mod endpoints;
+mod kinds;
 mod networks;
 mod pods;
 mod policy;
@@ -29,6 +30,18 @@ pub struct Manifests {
     pub node_name: Option<String>,
     /// Where clients reach node ports.
     pub node_addresses: Vec<IpAddr>,
+    /// What becomes of fields that are not known.
+    pub validation: Validation,
+}
+
+/// What becomes of fields that are not known, as of a misspelt one: after `kubectl --validate`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Validation {
+    /// They are errors.
+    #[default]
+    Strict,
+    /// A note names them, but for those in the `spec` of a policy, which are errors.
+    Warn,
 }
 
 /// What was read.
@@ -48,7 +61,7 @@ impl Manifests {
     /// names the file, the object and the field.
     pub fn load(&self) -> Result<Reading> {
         self.check_node_addresses()?;
-        let mut objects = reading::read(&self.files)?;
+        let mut objects = reading::read(&self.files, self.validation)?;
         let mut notes = std::mem::take(&mut objects.notes);
         let services = services::build(&objects, self, &mut notes)?;
         let policies = policy::build(&objects, &mut notes)?;

@@ -73,8 +73,8 @@ struct Policy {
 struct Rule {
     peers: Vec<Block>,
     ranges: Vec<PortRange>,
-    /// Names of ports, for the destination to resolve.
-    names: Vec<String>,
+    /// Names of ports, for the destination to resolve, with their fields.
+    names: Vec<(String, String)>,
 }
 
 impl Policy {
@@ -86,9 +86,7 @@ impl Policy {
         endpoints: &mut BTreeMap<IpAddr, EndpointPolicy>,
     ) -> bool {
         let mut has_selected = false;
-        let pods = cluster.pods.iter();
-        let pods = pods.filter(|pod| pod.namespace == object.namespace);
-        for pod in pods.filter(|pod| self.selector.matches(&pod.labels)) {
+        for pod in selected(cluster, object, &self.selector) {
             let rules = self.ingress.iter().flatten();
             let ingress = rules.filter_map(|rule| rule.to_pod(pod));
             let ingress = self.ingress.as_ref().map(|_| ingress.collect());
@@ -101,6 +99,16 @@ impl Policy {
         }
         has_selected
     }
+}
+
+/// The pods that a policy is about, by its selector.
+fn selected<'c>(
+    cluster: &'c Cluster<'_>,
+    object: &Object<NetworkPolicy>,
+    selector: &Selector,
+) -> impl Iterator<Item = &'c Pod<'c>> {
+    let pods = cluster.pods.iter();
+    pods.filter(move |pod| pod.namespace == object.namespace && selector.matches(&pod.labels))
 }
 
 /// Adds a policy's rules of a direction: what any policy allows is allowed.
@@ -126,20 +134,24 @@ impl Rule {
     /// What it allows to associate with `pod`, whose names of ports count.
     fn to_pod(&self, pod: &Pod<'_>) -> Option<PolicyRule> {
         let named = self.names.iter();
-        let named = named.filter_map(|name| pod.ports.get(name.as_str()));
+        let named = named.filter_map(|(_, name)| pod.ports.get(name.as_str()));
         let mut ports = self.ranges.clone();
         ports.extend(named.map(|port| one_port(*port)));
         rule(self.peers.clone(), ports)
     }
 
+    fn has_peer(&self, pod: &Pod<'_>) -> bool {
+        pod.addrs.iter().any(|addr| has(&self.peers, *addr))
+    }
+
     /// What it allows to associate with its peers, of whom each has its own names of ports.
     fn to_peers(&self, cluster: &Cluster<'_>) -> Vec<PolicyRule> {
         let mut by_port: BTreeMap<u16, Vec<Block>> = BTreeMap::new();
-        for pod in &cluster.pods {
+        for pod in cluster.pods.iter().filter(|pod| self.has_peer(pod)) {
             let addrs = pod.addrs.iter().filter(|addr| has(&self.peers, **addr));
             let blocks: Vec<_> = addrs.map(|addr| host(*addr)).collect();
             let named = self.names.iter();
-            for port in named.filter_map(|name| pod.ports.get(name.as_str())) {
+            for port in named.filter_map(|(_, name)| pod.ports.get(name.as_str())) {
                 by_port.entry(*port).or_default().extend(blocks.clone());
             }
         }
@@ -189,7 +201,12 @@ impl Reader<'_> {
             let field = format!("spec.ingress[{index}]");
             let from = rule.from.as_deref().unwrap_or_default();
             let ports = rule.ports.as_deref().unwrap_or_default();
-            ingress.push(self.rule(cluster, &field, "from", from, ports)?);
+            let rule = self.rule(cluster, &field, "from", from, ports)?;
+            let pods: Vec<_> = selected(cluster, self.object, &selector).collect();
+            if !pods.is_empty() {
+                self.note_names(&rule, "pod that it selects", &pods);
+            }
+            ingress.push(rule);
         }
         let mut egress = Vec::new();
         for (index, rule) in spec.egress.iter().flatten().enumerate() {
@@ -197,6 +214,8 @@ impl Reader<'_> {
             let to = rule.to.as_deref().unwrap_or_default();
             let ports = rule.ports.as_deref().unwrap_or_default();
             let rule = self.rule(cluster, &field, "to", to, ports)?;
+            let pods = cluster.pods.iter().filter(|pod| rule.has_peer(pod));
+            self.note_names(&rule, "pod among its peers", &pods.collect::<Vec<_>>());
             egress.extend(rule.to_peers(cluster));
         }
         let (has_ingress, has_egress) = self.directions(&spec)?;
@@ -205,6 +224,16 @@ impl Reader<'_> {
             ingress: has_ingress.then_some(ingress),
             egress: has_egress.then_some(egress),
         })
+    }
+
+    /// Says which names of ports none of `pods` has: to them the rule allows nothing.
+    fn note_names(&mut self, rule: &Rule, what: &str, pods: &[&Pod<'_>]) {
+        let is_unknown = |name: &str| !pods.iter().any(|pod| pod.ports.contains_key(name));
+        let unknown = rule.names.iter().filter(|(_, name)| is_unknown(name));
+        let title = self.object.title();
+        self.notes.extend(unknown.map(|(field, name)| {
+            format!("{title}: {field}: no {what} has a port of SCTP named {name:?}")
+        }));
     }
 
     /// Whether the policy is about ingress, and about egress.
@@ -346,8 +375,8 @@ impl Reader<'_> {
                 rule.ranges.push(PortRange { first, last });
             }
             (Some(IntOrString::String(name)), None) => {
-                let name = object.check(field, values::port_name(name))?;
-                rule.names.push(name.to_string());
+                let name = object.check(&field, values::port_name(name))?.to_string();
+                rule.names.push((field, name));
             }
             (_, Some(_)) => {
                 return Err(object.error(end_field, "needs a port that is a number"));

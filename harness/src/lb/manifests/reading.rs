@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! From files to objects: which there are, where each was read, and what is misspelt in it.
+//! From files to objects: which there are, where each was read, and which fields are misspelt.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -13,6 +13,8 @@ use k8s_openapi::{Metadata, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::Validation;
+use super::kinds::Header;
 use crate::error::{Doing, Error, Result};
 
 /// The namespace of an object that names none.
@@ -75,6 +77,7 @@ pub(super) struct Objects {
     pub notes: Vec<String>,
     /// In which file each was, by kind and name.
     seen: BTreeMap<(&'static str, String), String>,
+    validation: Validation,
     /// Fields that a note was made of.
     unknown: BTreeSet<String>,
 }
@@ -97,8 +100,11 @@ impl Origin<'_> {
 }
 
 /// Reads `files` in their order.
-pub(super) fn read(files: &[PathBuf]) -> Result<Objects> {
-    let mut objects = Objects::default();
+pub(super) fn read(files: &[PathBuf], validation: Validation) -> Result<Objects> {
+    let mut objects = Objects {
+        validation,
+        ..Default::default()
+    };
     for path in files {
         let file = path.display().to_string();
         let text = match path.to_str() {
@@ -152,73 +158,17 @@ fn documents(path: &Path, text: &str) -> std::result::Result<Vec<Value>, String>
     documents.map_err(|e| e.to_string())
 }
 
-/// What an object is, as it says itself or the list says that it is in.
-#[derive(Debug, Clone, Default)]
-struct Header {
-    api_version: String,
-    kind: String,
-}
-
-impl Header {
-    fn of(value: &Value, list: &Self) -> std::result::Result<Self, String> {
-        let get = |field: &str, of_list: &str| match value.get(field) {
-            Some(Value::String(text)) => Ok(text.clone()),
-            None if !of_list.is_empty() => Ok(of_list.to_string()),
-            _ => Err(format!("{field} is missing: not an object of Kubernetes")),
-        };
-        Ok(Self {
-            api_version: get("apiVersion", &list.api_version)?,
-            kind: get("kind", &list.kind)?,
-        })
-    }
-
-    /// What the items of a list are: anything in a `List`, services in a `ServiceList`.
-    fn items(&self) -> Option<Self> {
-        let kind = self.kind.strip_suffix("List")?;
-        let api_version = if kind.is_empty() {
-            ""
-        } else {
-            &self.api_version
-        };
-        Some(Self {
-            api_version: api_version.to_string(),
-            kind: kind.to_string(),
-        })
-    }
-
-    /// Of a kind that is read, if it is of another version: a policy that is left out would let
-    /// everybody in.
-    fn version_that_is_read(&self) -> Option<&'static str> {
-        [
-            (Service::KIND, Service::API_VERSION),
-            (EndpointSlice::KIND, EndpointSlice::API_VERSION),
-            (NetworkPolicy::KIND, NetworkPolicy::API_VERSION),
-        ]
-        .into_iter()
-        .find_map(|(kind, version)| {
-            (kind == self.kind && group_of(version) == group_of(&self.api_version))
-                .then_some(version)
-        })
-    }
-
-    fn is<T: Resource>(&self) -> bool {
-        self.api_version == T::API_VERSION && self.kind == T::KIND
-    }
-}
-
-/// The API group, which is empty for that of `v1`.
-fn group_of(api_version: &str) -> &str {
-    api_version.split_once('/').map_or("", |(group, _)| group)
-}
-
 impl Objects {
     fn add(&mut self, origin: Origin<'_>, mut value: Value, list: &Header) -> Result<()> {
         let header = Header::of(&value, list).map_err(|problem| origin.error(problem))?;
-        if let (Some(of_items), Some(Value::Array(items))) =
-            (header.items(), value.get_mut("items").map(Value::take))
-        {
-            let mut items = items.into_iter();
-            return items.try_for_each(|item| self.add(origin, item, &of_items));
+        match (header.items(), value.get_mut("items").map(Value::take)) {
+            (Some(of_items), Some(Value::Array(items))) => {
+                let mut items = items.into_iter();
+                return items.try_for_each(|item| self.add(origin, item, &of_items));
+            }
+            // As Go writes an empty list.
+            (Some(_), Some(Value::Null)) => return Ok(()),
+            _ => {}
         }
         if header.is::<Service>() {
             self.push(origin, value, |all| &mut all.services)
@@ -230,10 +180,7 @@ impl Objects {
             self.push(origin, value, |all| &mut all.pods)
         } else if header.is::<Namespace>() {
             self.push(origin, value, |all| &mut all.namespaces)
-        } else if let Some(version) = header.version_that_is_read() {
-            let Header { api_version, kind } = &header;
-            let problem =
-                format!("apiVersion: a {kind} is read as {version}, not as {api_version}");
+        } else if let Some(problem) = header.mistake() {
             Err(origin.error(problem))
         } else {
             self.notes.push(unread(origin, &header, &value));
@@ -260,11 +207,15 @@ impl Objects {
         Ok(())
     }
 
-    /// A field that we know nothing of: it may be from a later Kubernetes. Not so in policies,
-    /// where `form` for `from` would let everybody in.
+    /// A field that we know nothing of: it is misspelt, or from a later Kubernetes. In policies
+    /// `form` for `from` would let everybody in.
     fn unknown<T: Resource>(&mut self, object: &Object<T>, field: &str) -> Result<()> {
-        if T::KIND == NetworkPolicy::KIND && field.starts_with("spec") {
-            return Err(object.error(field, "is not a field of NetworkPolicy: correct its name"));
+        let decides = T::KIND == NetworkPolicy::KIND && field.starts_with("spec");
+        if decides || self.validation == Validation::Strict {
+            let problem = format!("is not a field of {}: correct its name", T::KIND);
+            let or_later = "; or let it pass, with --validate warn, if a later Kubernetes has it";
+            let or_later = if decides { "" } else { or_later };
+            return Err(object.error(field, problem + or_later));
         }
         let field_of_kind = format!("{} {}", T::KIND, field.replace(char::is_numeric, ""));
         if self.unknown.insert(field_of_kind) {

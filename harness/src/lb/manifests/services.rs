@@ -59,6 +59,9 @@ impl Builder<'_> {
     fn add(&mut self, object: &Object<Service>) -> Result<()> {
         let spec = object.it.spec.clone().unwrap_or_default();
         let ports = self.our_ports(object, &spec)?;
+        let names = ports.iter().map(|(_, port)| port.name.as_deref());
+        let names: Vec<_> = names.map(Option::unwrap_or_default).collect();
+        self.notes.extend(self.slices.unnamed_ports(object, &names));
         if ports.is_empty() {
             return Ok(());
         }

@@ -22,8 +22,9 @@ fn said(path: &Path, tags: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// The file alone, on the node that it names.
+/// The file alone, on the node that it names, validated as it says.
 fn manifests(path: &Path) -> Manifests {
+    let warns = said(path, &["validate: warn"]).pop().is_some();
     let node = said(path, &["node: "]).pop().unwrap_or_default();
     let mut words = node.split_whitespace().skip(1);
     Manifests {
@@ -32,6 +33,11 @@ fn manifests(path: &Path) -> Manifests {
         node_addresses: words
             .map(|addr| addr.parse().expect("an address"))
             .collect(),
+        validation: if warns {
+            Validation::Warn
+        } else {
+            Validation::Strict
+        },
     }
 }
 

@@ -22,8 +22,9 @@ pub(super) fn is_sctp(protocol: Option<&str>) -> Checked<bool> {
 /// A port of SCTP that something listens on.
 pub(super) fn port(number: i32) -> Checked<u16> {
     match u16::try_from(number) {
-        Ok(port) if port != 0 => Ok(port),
-        _ => Err(format!("{number} is not a port: ports are 1 to 65535")),
+        Ok(0) => Err("is 0 or missing: ports are 1 to 65535".into()),
+        Ok(port) => Ok(port),
+        Err(_) => Err(format!("{number} is not a port: ports are 1 to 65535")),
     }
 }
 
