@@ -179,6 +179,7 @@ struct lb_settings {
 	struct ip_addr masquerade[2];	/* this node's, IPv4 and IPv6; zero: none */
 	__u32 service_only;		/* backends are reached by their services only */
 	__u32 node;			/* this one, as others know it: a random number that is not 0 */
+	__u64 netns;			/* the cookie of the network namespace that the devices are in */
 };
 
 enum event_kind {

@@ -58,6 +58,9 @@ pub enum Error {
         /// How many are wanted.
         wanted: u32,
     },
+    /// What was asked for cannot be, and why.
+    #[error("{0}")]
+    Refused(String),
     /// Another process is changing the same load balancer.
     #[error("another sctp-lb is at work on {0}: try again when it is done")]
     Busy(String),

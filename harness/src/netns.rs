@@ -9,7 +9,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 
+use nix::errno::Errno;
+use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
+use socket2::{Domain, Socket, Type};
 
 use crate::error::{Doing, Error, Result};
 
@@ -25,6 +28,30 @@ fn on_own_thread<T: Send>(f: impl FnOnce() -> T + Send) -> T {
         Ok(value) => value,
         Err(panic) => std::panic::resume_unwind(panic),
     })
+}
+
+/// The number of the network namespace that this thread is in, which no other gets until the next
+/// boot (`SO_NETNS_COOKIE`, since Linux 5.14).
+///
+/// # Errors
+/// If there is no socket to ask.
+pub fn cookie() -> Result<u64> {
+    let doing = || "ask for the cookie of this network namespace".to_string();
+    let socket = Socket::new(Domain::UNIX, Type::DGRAM, None).doing(doing)?;
+    let mut cookie = 0_u64;
+    let mut len = size_of_val(&cookie) as libc::socklen_t;
+    // SAFETY: a plain system call on a descriptor that lives; `cookie` is as long as `len` says.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    Errno::result(result).doing(doing)?;
+    Ok(cookie)
 }
 
 impl Namespace {

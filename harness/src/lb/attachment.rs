@@ -8,6 +8,7 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -22,9 +23,10 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use serde::Serialize;
 
 use super::datapath::{Datapath, Options};
-use super::maps::Sizes;
+use super::maps::{Maps, Sizes};
 use crate::csum_prog::Hook;
 use crate::error::{BpfDoing, Doing, Error, Result};
+use crate::netns;
 use crate::tcx::{self, Point};
 
 /// Where bpffs usually is.
@@ -100,26 +102,18 @@ impl Pins {
     /// If bpffs cannot be mounted, or would be gone with this process, or the folder is on another
     /// file system.
     pub fn new(folder: &Path) -> Result<Self> {
-        let doing = || {
-            format!(
-                "pin to {}: it must be on bpffs (mount -t bpf)",
-                folder.display()
-            )
-        };
+        let pin_to = format!("pin to {}", folder.display());
         if folder == Path::new(BPFFS) {
-            return Err(io::Error::from(io::ErrorKind::InvalidInput)).doing(|| {
-                format!("pin to {BPFFS}: others pin there too, so it must be a folder below it")
-            });
+            return Err(Error::Refused(format!(
+                "{pin_to}: others pin there too, so it must be a folder below it"
+            )));
         }
         if folder.starts_with(BPFFS) && !is_bpffs(Path::new(BPFFS)) {
             if has_own_mounts() {
-                return Err(io::Error::from(io::ErrorKind::Unsupported)).doing(|| {
-                    format!(
-                        "pin to {}: here is no bpffs, and one mounted here would be gone with this \
-                         process. Instead of ip netns exec, use nsenter --net=/run/netns/NAME",
-                        folder.display()
-                    )
-                });
+                return Err(Error::Refused(format!(
+                    "{pin_to}: here is no bpffs, and one mounted here would be gone with this \
+                     process. Instead of ip netns exec, use nsenter --net=/run/netns/NAME"
+                )));
             }
             mount(
                 Some("bpf"),
@@ -132,7 +126,9 @@ impl Pins {
         }
         let there = folder.ancestors().find(|path| path.exists());
         if !there.is_some_and(is_bpffs) {
-            return Err(io::Error::from(io::ErrorKind::Unsupported)).doing(doing);
+            return Err(Error::Refused(format!(
+                "{pin_to}: it must be on bpffs (mount -t bpf)"
+            )));
         }
         Ok(Self {
             folder: folder.to_path_buf(),
@@ -178,8 +174,9 @@ impl Pins {
         for device in devices {
             if_nametoindex(device.as_str()).doing(|| format!("no device {device}"))?;
             if !has_ethernet(device)? {
-                return Err(io::Error::from(io::ErrorKind::Unsupported))
-                    .doing(|| format!("attach to {device}: its packets have no Ethernet header"));
+                return Err(Error::Refused(format!(
+                    "attach to {device}: its packets have no Ethernet header"
+                )));
             }
         }
         let options = Options {
@@ -193,6 +190,7 @@ impl Pins {
         self.check_sizes(&options.sizes)?;
         let mut storage = MaybeUninit::uninit();
         let program = Datapath::load(hook, &options, &mut storage)?;
+        self.claim_namespace(program.maps())?;
         let mut tc_storage = MaybeUninit::uninit();
         let tc = match hook {
             Hook::Tc => None,
@@ -266,21 +264,40 @@ impl Pins {
         pin(&link, &path).doing(|| format!("pin a link to {}", path.display()))
     }
 
-    /// Insists that the link is not another device's of that name, in another network namespace.
+    /// Insists that the link is not another device's, which has been renamed since.
     fn check_device(&self, device: &str, link: &Path) -> Result<()> {
         let here = if_nametoindex(device).ok();
         match tcx::device_of(link) {
             Ok(Some(index)) if here.is_some_and(|here| here != index) => {
-                Err(io::Error::from(io::ErrorKind::AlreadyExists)).doing(|| {
-                    format!(
-                        "{} is of another device that has, or had, the name {device}: other \
-                         network namespaces need another folder (--pins)",
-                        link.display()
-                    )
-                })
+                Err(Error::Refused(format!(
+                    "{} is of another device, which had the name {device}: sctp-lb detach --all, \
+                     or give the devices their names back",
+                    link.display()
+                )))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Insists that the devices it is attached to are in this network namespace: names and numbers
+    /// of devices may be the same in another.
+    fn check_namespace(&self, maps: &Maps) -> Result<()> {
+        let known = maps.settings()?.netns;
+        let in_other = known != 0 && known != netns::cookie()?;
+        if in_other && self.attached()?.iter().any(|found| !found.gone) {
+            return Err(Error::Refused(format!(
+                "{} is of a load balancer in another network namespace: run this there (nsenter \
+                 --net=/run/netns/NAME), or use another folder for this one (--pins)",
+                self.folder.display()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Notes that the devices are in this network namespace.
+    fn claim_namespace(&self, maps: &Maps) -> Result<()> {
+        self.check_namespace(maps)?;
+        maps.set_netns(netns::cookie()?)
     }
 
     fn remove(&self, path: &Path) -> Result<()> {
@@ -290,22 +307,30 @@ impl Pins {
         }
     }
 
-    /// Detaches the load balancer from the device. Associations stay known, should it come back.
+    /// Detaches the load balancer from the devices. Associations stay known, should it come back.
     ///
     /// # Errors
-    /// If it is not attached there.
-    pub fn detach(&self, device: &str) -> Result<()> {
+    /// If it is not attached to each of them: then nothing is changed.
+    pub fn detach(&self, devices: &[String]) -> Result<()> {
         let attached = self.attached()?;
-        if !attached.iter().any(|found| found.device == device) {
-            return Err(io::Error::from(io::ErrorKind::NotFound))
-                .doing(|| format!("detach from {device}: sctp-lb is not attached there"));
-        }
-        for (point, _) in POINTS {
-            let link = self.link(device, point);
-            if link.exists() {
-                self.check_device(device, &link)?;
+        for device in devices {
+            if !attached.iter().any(|found| found.device == *device) {
+                return Err(Error::Refused(format!(
+                    "detach from {device}: sctp-lb is not attached there"
+                )));
             }
-            self.remove(&link)?;
+            for (point, _) in POINTS {
+                let link = self.link(device, point);
+                if link.exists() {
+                    self.check_device(device, &link)?;
+                }
+            }
+        }
+        self.check_namespace(&Maps::pinned(&self.folder)?)?;
+        for device in devices {
+            for (point, _) in POINTS {
+                self.remove(&self.link(device, point))?;
+            }
         }
         Ok(())
     }
@@ -410,6 +435,19 @@ fn accept_own_source(device: &str) -> Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result.doing(|| format!("write 1 to {}", path.display())),
     }
+}
+
+/// Whether this node has the address.
+pub fn is_local(addr: IpAddr) -> bool {
+    getifaddrs().is_ok_and(|mut devices| {
+        devices.any(|found| {
+            let found = found.address.and_then(|found| {
+                let ipv4 = found.as_sockaddr_in().map(|found| IpAddr::V4(found.ip()));
+                ipv4.or_else(|| Some(found.as_sockaddr_in6()?.ip().into()))
+            });
+            found == Some(addr)
+        })
+    })
 }
 
 /// Whether IPv4 drops what comes in by the device from an address that it would not be sent to by

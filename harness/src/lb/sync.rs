@@ -542,6 +542,13 @@ impl Maps {
         self.settings.insert(&0, &settings)
     }
 
+    /// Notes which network namespace the devices are in.
+    pub(super) fn set_netns(&self, cookie: u64) -> Result<()> {
+        let mut settings = self.settings()?;
+        settings.netns = cookie;
+        self.settings.insert(&0, &settings)
+    }
+
     pub(super) fn settings(&self) -> Result<lb_settings> {
         Ok(self.settings.get(&0)?.unwrap_or_default())
     }

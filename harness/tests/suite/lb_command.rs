@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! The command `sctp-lb`, as its operator types it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -11,11 +13,12 @@ use bpf_sctp::chunk;
 use bpf_sctp::feature::Feature;
 use bpf_sctp::lab::{Family, Lab, TRANSLATOR_DEVS};
 use bpf_sctp::packet::{Spec, find};
-use nix::libc;
+use libbpf_rs::Link;
+use nix::net::if_::if_nametoindex;
 use rstest::rstest;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Protocol;
 
-use crate::support::require;
+use crate::support::{require, send_raw};
 
 /// A node, and where its load balancer pins.
 struct Node {
@@ -165,7 +168,6 @@ fn one_monitor_does_not_take_from_another() {
 
 /// Sends a packet to the service that is of no association.
 fn send_stray(lab: &Lab) {
-    let vip = SocketAddr::new(Family::V4.addrs().vip, 0);
     let stray = Spec::new(
         SocketAddr::new(Family::V4.addrs().client, 5000),
         SocketAddr::new(Family::V4.addrs().vip, 3868),
@@ -173,13 +175,8 @@ fn send_stray(lab: &Lab) {
     );
     let frame = stray.build().expect("it fits");
     let sctp = find(&frame.bytes).expect("SCTP").sctp;
-    let send = || {
-        let raw = Type::from(libc::SOCK_RAW);
-        let socket = Socket::new(Domain::IPV4, raw, Some(Protocol::from(132)))?;
-        socket.send_to(sctp, &vip.into())
-    };
-    let sent = lab.client.run(send).expect("a namespace");
-    sent.expect("it is sent");
+    let vip = Family::V4.addrs().vip;
+    send_raw(&lab.client, Protocol::from(132), vip, sctp);
 }
 
 #[test]
@@ -284,20 +281,29 @@ fn maps_keep_their_size() {
     node.says(&["attach", device, size, "2000"], 0);
 }
 
+/// The program of each point that it is attached to, by its number.
+fn programs(node: &Node) -> Vec<u32> {
+    let links = ["tcx-ingress", "tcx-egress"].map(|point| node.pins.join("links").join(point));
+    let links = links.map(|folder| Link::open(folder.join(TRANSLATOR_DEVS[0])).expect("a link"));
+    links
+        .map(|link| link.info().expect("it has some").prog_id)
+        .to_vec()
+}
+
+/// Also if the device there has the same number.
 #[test]
 fn a_device_of_the_same_name_elsewhere_is_another() {
     require!(Feature::Root, Feature::Btf);
     let node = Node::new("names");
     let [device, ..] = TRANSLATOR_DEVS;
     node.says(&["attach", device], 0);
+    let before = programs(&node);
     let elsewhere = Lab::new().expect("namespaces and veth");
-    // So that its number is another.
-    let commands = [
-        format!("link del {device}"),
-        "link add first type veth peer name second".into(),
-        format!("link add {device} type veth peer name third"),
-    ];
-    elsewhere.translator.ip_batch(&commands).expect("devices");
+    let index = |lab: &Lab| lab.translator.run(|| if_nametoindex(device));
+    assert_eq!(
+        index(&elsewhere).expect("a namespace"),
+        index(&node.lab).expect("a namespace")
+    );
     for verb in ["attach", "detach"] {
         let output = elsewhere
             .translator
@@ -308,7 +314,86 @@ fn a_device_of_the_same_name_elsewhere_is_another() {
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains("--pins"), "{said}");
     }
+    assert_eq!(programs(&node), before);
     node.says(&["detach", device], 0);
+    // With nothing attached it may go elsewhere.
+    let output = elsewhere
+        .translator
+        .run(|| node.command(&node.pins, &["attach", device]).output());
+    let output = output.expect("a namespace").expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_device_that_was_renamed_is_another() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("renamed");
+    let [device, ..] = TRANSLATOR_DEVS;
+    node.says(&["attach", device], 0);
+    let commands = [
+        format!("link set {device} down"),
+        format!("link set {device} name renamed"),
+        format!("link add {device} type veth peer name third"),
+    ];
+    node.lab.translator.ip_batch(&commands).expect("devices");
+    for verb in ["attach", "detach"] {
+        let said = node.says(&[verb, device], 1);
+        assert!(said.contains("of another device"), "{said}");
+    }
+}
+
+#[test]
+fn devices_are_detached_together_or_not_at_all() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("together");
+    node.attach();
+    let said = node.says(&["detach", TRANSLATOR_DEVS[0], "eth7"], 1);
+    assert_eq!(
+        said,
+        "sctp-lb: detach from eth7: sctp-lb is not attached there\n"
+    );
+    let said = node.says(&["status"], 0);
+    assert!(said.contains(TRANSLATOR_DEVS[0]), "{said}");
+}
+
+#[test]
+fn a_masquerade_as_somebody_else_is_named() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("somebody");
+    let [device, ..] = TRANSLATOR_DEVS;
+    let attach = |addr: IpAddr| {
+        let addr = addr.to_string();
+        node.says(&["attach", device, "--masquerade", &addr], 0)
+    };
+    let own = Family::V4.addrs().backend_gateway;
+    assert_eq!(attach(own), "");
+    let other = Family::V4.addrs().vip;
+    let said = attach(other);
+    assert!(
+        said.contains(&format!("{other} is not an address of this node")),
+        "{said}"
+    );
+}
+
+#[rstest]
+fn who_may_not_is_told(
+    #[values(
+        &["attach", "to-c"], &["get", "services"], &["stats"], &["detach", "to-c"],
+        &["apply", "--service", "203.0.113.10:1=198.51.100.1:1"]
+    )]
+    args: &[&str],
+) {
+    require!(Feature::Root);
+    let folder = tempfile::tempdir().expect("a folder");
+    let everybody = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(folder.path(), everybody).expect("it is ours");
+    let program = folder.path().join("sctp-lb");
+    fs::copy(env!("CARGO_BIN_EXE_sctp-lb"), &program).expect("a copy");
+    let mut command = Command::new(&program);
+    let output = command.args(args).uid(65534).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("needs root"), "{said}");
 }
 
 #[test]
@@ -328,7 +413,7 @@ fn devices_without_ethernet_are_refused() {
     assert!(said.contains("Ethernet"), "{said}");
     let addrs = ["--masquerade", "192.0.2.7", "--masquerade", "192.0.2.8"];
     let attach = [&["attach", TRANSLATOR_DEVS[0]], &addrs[..]].concat();
-    let said = node.says(&attach, 1);
+    let said = node.says(&attach, 2);
     assert!(said.contains("one address of each family"), "{said}");
 }
 

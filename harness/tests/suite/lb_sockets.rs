@@ -2,7 +2,7 @@
 //! The load balancer between hosts: the kernel's own SCTP sockets, and programs that others wrote.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -16,13 +16,14 @@ use bpf_sctp::lb::model::{Backend, Desired, Frontend, Service, ServiceName};
 use bpf_sctp::netns::Namespace;
 use bpf_sctp::scenario::{BACKEND_PORT, VIP_PORT};
 use bpf_sctp::{sctp, transfer};
-use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rstest::rstest;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Protocol, Socket};
 
 use crate::balanced::{Balanced, TIMEOUT, received_complaints};
-use crate::support::{StopOnDrop, insist, patiently, require, tshark_complaints, with_server};
+use crate::support::{
+    StopOnDrop, insist, patiently, require, send_raw, tshark_complaints, with_server,
+};
 
 #[rstest]
 fn an_association_goes_through(
@@ -283,14 +284,8 @@ fn an_mtu_that_anybody_may_tell_leaves_replies_translated(
     let (IpAddr::V4(node), IpAddr::V4(client)) = (addrs.client_gateway, addrs.client) else {
         panic!("{addrs:?}");
     };
-    let send = || {
-        let raw = Type::from(libc::SOCK_RAW);
-        let socket = Socket::new(Domain::IPV4, raw, Some(Protocol::ICMPV4))?;
-        let to = SocketAddr::new(node.into(), 0);
-        socket.send_to(&fragmentation_needed(node, client, 600), &to.into())
-    };
-    let sent = lb.lab.client.run(send).expect("it runs");
-    sent.expect("it is sent");
+    let too_big = fragmentation_needed(node, client, 600);
+    send_raw(&lb.lab.client, Protocol::ICMPV4, node.into(), &too_big);
     let route = ["route", "get", &client.to_string()];
     let route = lb.lab.translator.command("ip", &route).expect("ip");
     assert!(route.contains("mtu 600"), "{route}");

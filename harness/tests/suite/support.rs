@@ -15,6 +15,8 @@ use bpf_sctp::feature::{Feature, Missing};
 use bpf_sctp::lb::model::Backend;
 use bpf_sctp::netns::Namespace;
 use bpf_sctp::pcap;
+use nix::libc;
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// The name of the running test, as libtest names its thread.
 pub fn test_name() -> String {
@@ -63,6 +65,16 @@ pub fn resend<T: PartialEq>(dropped: impl FnOnce(String) -> T, mut send: impl Fn
         }
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Sends `bytes`, which follow the IPv4 header, to `to` from a namespace.
+pub fn send_raw(from: &Namespace, protocol: Protocol, to: IpAddr, bytes: &[u8]) {
+    let send = || {
+        let socket = Socket::new(Domain::IPV4, Type::from(libc::SOCK_RAW), Some(protocol))?;
+        socket.send_to(bytes, &SocketAddr::new(to, 0).into())
+    };
+    let sent = from.run(send).expect("a namespace");
+    sent.expect("it is sent");
 }
 
 /// Returns from the test if the kernel lacks one of the features.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bpf_sctp::csum_prog::Hook;
 use bpf_sctp::lb::Maps;
-use bpf_sctp::lb::attachment::{Pins, is_not_forwarding, is_reverse_path_strict};
+use bpf_sctp::lb::attachment::{Pins, is_local, is_not_forwarding, is_reverse_path_strict};
 use bpf_sctp::lb::conntrack::State;
 use bpf_sctp::lb::datapath::Options;
 use bpf_sctp::lb::maps::Sizes;
@@ -95,11 +95,16 @@ impl Attach {
         for ipv6 in [false, true] {
             let of_family = |addr: &&IpAddr| addr.is_ipv6() == ipv6;
             if self.masquerade.iter().filter(of_family).count() > 1 {
-                bail!("--masquerade: one address of each family is used, and here are several");
+                crate::usage_error("--masquerade: one address of each family is used, not several");
             }
         }
         pins.attach(&self.devices, hook, &options)?;
         Maps::pinned(pins.folder())?.set_masquerade(&self.masquerade)?;
+        for addr in self.masquerade.iter().filter(|addr| !is_local(**addr)) {
+            eprintln!(
+                "sctp-lb: warning: {addr} is not an address of this node: what backends answer to it may go elsewhere"
+            );
+        }
         for device in &self.devices {
             if let Some(setting) = is_not_forwarding(device) {
                 eprintln!(
@@ -129,11 +134,8 @@ pub struct Detach {
 impl Detach {
     pub fn run(&self, pins: &Pins) -> Result<()> {
         if self.all {
-            pins.detach_all()?;
+            return Ok(pins.detach_all()?);
         }
-        for device in &self.devices {
-            pins.detach(device)?;
-        }
-        Ok(())
+        Ok(pins.detach(&self.devices)?)
     }
 }

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use bpf_sctp::feature::Feature;
 use bpf_sctp::lb::Maps;
 use bpf_sctp::lb::attachment::{PINS, Pins};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
@@ -78,9 +79,19 @@ fn parse_address(text: &str) -> Result<IpAddr> {
     Ok(bpf_sctp::lb::manifests::parse_address(text)?)
 }
 
+/// Ends it as clap does if the command line is wrong.
+fn usage_error(problem: &str) -> ! {
+    Args::command()
+        .error(clap::error::ErrorKind::ValueValidation, problem)
+        .exit()
+}
+
 fn run(args: Args) -> Result<()> {
+    if !matches!(args.command, Command::Completions { .. }) {
+        Feature::Root.require()?;
+    }
     let pins = || Pins::new(&args.pins);
-    let maps = || Maps::pinned(&args.pins);
+    let maps = || Maps::pinned(pins()?.folder());
     match args.command {
         Command::Attach(attach) => {
             let pins = pins()?;
