@@ -67,7 +67,7 @@ static __always_inline int add_client_addr(struct assoc *assoc, struct opening *
 	}
 	if (add_client(assoc, opening->path.assoc, opening))
 		return STAT_DROP_MANY_ADDRS;
-	return keep_paths(opening) ? 0 : STAT_DROP_NO_ASSOC;
+	return keep_paths(opening, addr_bit(&opening->addrs.client, addr)) ? 0 : STAT_DROP_NO_ASSOC;
 }
 
 static __always_inline int delete_client_addr(struct assoc *assoc, struct opening *opening,
@@ -208,7 +208,7 @@ static __always_inline struct ip_addr *follow_backend(struct opening *opening,
 	kept = bpf_map_lookup_elem(&multihomed, &id);
 	if (!asconf->try && kept && kept->available != addrs->available) {
 		kept->available = addrs->available;
-		keep_paths(opening);
+		keep_paths(opening, ALL_ADDRS);
 	}
 	return addr_at(&addrs->vip, vips);
 }

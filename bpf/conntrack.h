@@ -101,14 +101,17 @@ static __always_inline bool claim_assoc(struct assoc *assoc, __u64 id)
 	return claimed;
 }
 
-/* Who deletes the association deletes all that leads to it, and nobody else. */
-static __noinline int forget_assoc(struct assoc *assoc, __u64 id)
+/*
+ * Who deletes the association deletes all that leads to it, and nobody else. Returns
+ * whether that was the caller.
+ */
+static __noinline bool forget_assoc(struct assoc *assoc, __u64 id)
 {
 	struct opening *opening = get_opening();
 	struct assoc_addrs *addrs;
 
 	if (!assoc || !opening || !claim_assoc(assoc, id))
-		return 0;
+		return false;
 	opening->from = assoc->original;
 	opening->to = assoc->translated;
 	forget_tag(assoc, DIR_ORIGINAL);
@@ -118,11 +121,12 @@ static __noinline int forget_assoc(struct assoc *assoc, __u64 id)
 	reverse_tuple(&opening->key, &opening->to);
 	delete_path(&opening->key, id);
 	addrs = bpf_map_lookup_elem(&multihomed, &id);
-	if (!addrs)
-		return 0;
-	opening->addrs = *addrs;
-	bpf_map_delete_elem(&multihomed, &id);
-	return delete_paths(opening, id);
+	if (addrs) {
+		opening->addrs = *addrs;
+		bpf_map_delete_elem(&multihomed, &id);
+		delete_paths(opening, id);
+	}
+	return true;
 }
 
 /*
@@ -132,13 +136,15 @@ static __noinline int forget_assoc(struct assoc *assoc, __u64 id)
 static int expire_assoc(void *map, __u64 *key, struct assoc *assoc)
 {
 	__u64 now = bpf_ktime_get_coarse_ns(), expires = assoc->expires, id = *key;
+	bool closed;
 
 	if (now < expires) {
 		bpf_timer_start(&assoc->timer, expires - now, 0);
 		return 0;
 	}
-	forget_assoc(assoc, id);
-	count(STAT_EXPIRED);
+	closed = assoc->state == ASSOC_CLOSED;
+	if (forget_assoc(assoc, id) && !closed)
+		count(STAT_EXPIRED);
 	return 0;
 }
 
@@ -225,7 +231,9 @@ static __always_inline long add_reply_path(struct opening *opening, __u64 id)
 	reverse_tuple(&opening->path.to, &opening->from);
 	bpf_for(i, 0, MAX_PORT_TRIES) {
 		reverse_tuple(&opening->key, &opening->to);
-		err = add_path(opening, id, DIR_REPLY);
+		/* To a backend that reaches itself by its own port, its replies would be its requests. */
+		err = same_tuple(&opening->key, &opening->from) ? -EEXIST :
+		      add_path(opening, id, DIR_REPLY);
 		if (err != -EEXIST || !opening->service)
 			break;
 		opening->to.sport = bpf_htons(MIN_PICKED_PORT + bpf_get_prandom_u32() %
@@ -247,12 +255,14 @@ static __always_inline long add_paths(struct opening *opening, struct assoc *ass
 		return err;
 	opening->key = opening->from;
 	opening->path.to = opening->to;
-	return add_path(opening, id, DIR_ORIGINAL);
+	err = add_path(opening, id, DIR_ORIGINAL);
+	return err == -EEXIST ? -EAGAIN : err;
 }
 
 /*
- * Open an association. Returns 0, -EEXIST if there is no free port, -ENOMEM if the
- * kernel has no memory for its timer, or another error if there is no room.
+ * Open an association. Returns 0, -EEXIST if there is no free port, -EAGAIN if another
+ * CPU has just opened it, -ENOMEM if the kernel has no memory for its timer, or another
+ * error if there is no room.
  */
 static __noinline long open_assoc(ctx_t *ctx, struct opening *opening)
 {
@@ -282,15 +292,19 @@ static __noinline enum follow follow_assoc(ctx_t *ctx, struct assoc *assoc, stru
 {
 	__u32 before, after, dir = path->dir;
 	enum follow follow = FOLLOW_NOT;
+	__be32 tag;
 
 	if (!assoc)
 		return FOLLOW_NOT;
 	bpf_spin_lock(&assoc->lock);
 	before = assoc->state;
+	tag = assoc->tags.tag[DIR_ORIGINAL];
 	/* Its memory may be another's by now. */
 	if (assoc->id == path->assoc)
 		follow = assoc_follow(assoc, chunks, dir, pkt->sctp.vtag, pkt->now);
 	after = assoc->state;
+	if (tag == assoc->tags.tag[DIR_ORIGINAL])
+		tag = 0;
 	if (follow)
 		assoc->packets[dir_index(dir)]++;
 	if (follow == FOLLOW_OURS || (follow && after == ASSOC_COOKIE_WAIT))
@@ -299,6 +313,8 @@ static __noinline enum follow follow_assoc(ctx_t *ctx, struct assoc *assoc, stru
 		follow = FOLLOW_PASS;
 	bpf_spin_unlock(&assoc->lock);
 
+	if (tag)
+		count(STAT_RESTARTED);
 	if (before != after) {
 		bpf_timer_start(&assoc->timer, timeout_of(after), 0);
 		event_assoc(ctx, assoc, EVENT_STATE);

@@ -170,7 +170,11 @@ static __noinline int translate_icmp(ctx_t *ctx, struct packet *pkt)
 		return CTX_PASS;
 	assoc = bpf_map_lookup_elem(&assocs, &path->assoc);
 	if (!assoc || !quotes_assoc(assoc, quoted.sctp.vtag))
-		return drop(ctx, &quoted, STAT_DROP_ICMP_TAG);
+		return assoc && is_uncertain(assoc, path) ? CTX_PASS :
+		       drop(ctx, &quoted, STAT_DROP_ICMP_TAG);
+	/* Of an INIT by where nobody of the association has been. */
+	if (!quoted.sctp.vtag && !is_proven(path))
+		return CTX_PASS;
 	reverse_tuple(&to, &path->to);
 	if (rewrite_icmp(ctx, pkt, &quoted, &to))
 		return drop(ctx, &quoted, STAT_DROP_REWRITE_FAILED);

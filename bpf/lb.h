@@ -15,6 +15,9 @@
 #include "mtu.h"
 #include "service.h"
 
+/* No verdict yet: look for the packet's path again. */
+#define AGAIN (-2)
+
 static __always_inline struct lb_settings *get_settings(void)
 {
 	__u32 key = 0;
@@ -62,6 +65,8 @@ static __always_inline int open_and_translate(ctx_t *ctx, struct packet *pkt, st
 	if (!opening)
 		return CTX_DROP;
 	err = open_assoc(ctx, opening);
+	if (err == -EAGAIN)
+		return AGAIN;
 	if (err == -EEXIST)
 		return drop(ctx, pkt, STAT_DROP_NO_PORT);
 	if (err == -ENOMEM)
@@ -129,8 +134,8 @@ static __noinline int open_to_service(ctx_t *ctx, struct packet *pkt, struct chu
 }
 
 /*
- * Whether the packet has been here before, by another device or hook: its replies
- * have a path, and it carries, or offers, a tag of their association.
+ * Whether the packet has been here before, by another device or hook: what goes the
+ * other way has a path, and it carries, or offers, a tag of their association.
  */
 static __noinline bool is_translated(const struct packet *pkt, const struct chunks *chunks)
 {
@@ -143,13 +148,14 @@ static __noinline bool is_translated(const struct packet *pkt, const struct chun
 	tuple_of(&tuple, pkt);
 	reverse_tuple(&reply, &tuple);
 	path = bpf_map_lookup_elem(&paths, &reply);
-	if (!path || path->dir != DIR_REPLY)
+	if (!path)
 		return false;
 	assoc = bpf_map_lookup_elem(&assocs, &path->assoc);
 	if (!assoc || !path_is_allowed(&reply, path, assoc))
 		return false;
 	if (saw(chunks, CHUNK_INIT))
-		return has_tag(assoc, chunks->init_tag) || assoc->inits & 1U << DIR_ORIGINAL;
+		return has_tag(assoc, chunks->init_tag) ||
+		       assoc->inits & 1U << dir_index(!path->dir);
 	return has_tag(assoc, pkt->sctp.vtag);
 }
 
@@ -178,29 +184,26 @@ static __noinline int open_directly(ctx_t *ctx, struct packet *pkt, struct chunk
 	return open_and_translate(ctx, pkt, opening);
 }
 
-/* No verdict yet: look for the packet's path again. */
-#define AGAIN (-2)
-
 /*
  * A backend's packet without a path: as it is, it would tell the client the backend's
  * address, and end its association. That may be unknown here, if there are other nodes.
  */
-static __noinline enum way_back find_way_back(struct packet *pkt, struct tuple *tuple)
+static __noinline enum learned find_way_back(struct packet *pkt, struct tuple *tuple)
 {
 	struct lb_settings *settings = get_settings();
+	enum learned learned;
 	struct endpoint key;
-	enum way_back way;
 
 	if (!settings || !tuple)
-		return WAY_NONE;
+		return LEARNED_NOTHING;
 	key = (struct endpoint){ .addr = tuple->saddr, .port = tuple->sport };
 	if (!bpf_map_lookup_elem(&backend_endpoints, &key))
-		return WAY_NONE;
-	way = learn_way_back(pkt, tuple);
-	return way == WAY_NONE && settings->service_only ? WAY_UNKNOWN : way;
+		return LEARNED_NOTHING;
+	learned = learn_way_back(pkt, tuple);
+	return learned == LEARNED_NOTHING && settings->service_only ? LEARNED_NO_PATH : learned;
 }
 
-/* What a client may send first from an address that nobody has named: nothing goes with a HEARTBEAT. */
+/* What a client may send first from an address that has no path: nothing goes with a HEARTBEAT. */
 static __always_inline bool is_probe(const struct chunks *chunks)
 {
 	__u32 probe = 1U << CHUNK_HEARTBEAT, auth = 1U << CHUNK_AUTH;
@@ -220,13 +223,14 @@ static __noinline int handle_new(ctx_t *ctx, struct packet *pkt, struct way *way
 {
 	struct tuple *tuple = &way->tuple;
 	struct service *service = find_service(tuple);
+	struct opening *opening = get_opening();
+	enum learned learned = LEARNED_NOTHING;
 	struct chunks chunks = {};
-	enum way_back way_back = WAY_NONE;
 
 	if (!service)
-		way_back = find_way_back(pkt, tuple);
-	if (way_back)
-		return way_back == WAY_SET ? AGAIN : drop(ctx, pkt, STAT_DROP_NO_ASSOC);
+		learned = find_way_back(pkt, tuple);
+	if (learned)
+		return learned == LEARNED_PATH ? AGAIN : drop(ctx, pkt, STAT_DROP_NO_ASSOC);
 	if (!service && !has_policy(tuple))
 		return CTX_PASS;
 	if (walk_chunks(ctx, pkt, &chunks))
@@ -236,8 +240,14 @@ static __noinline int handle_new(ctx_t *ctx, struct packet *pkt, struct way *way
 	if (saw(&chunks, CHUNK_INIT))
 		return learn_init(pkt, tuple, chunks.init_tag, service->id) ? AGAIN :
 		       open_to_service(ctx, pkt, &chunks, service, &way->before);
-	if (is_probe(&chunks) && learn_path(pkt, tuple, service->id))
+	if (is_probe(&chunks))
+		learned = learn_path(pkt, tuple, service->id);
+	if (learned == LEARNED_PATH)
 		return AGAIN;
+	if (learned == LEARNED_ONCE && !chunks.asconf && opening) {
+		count(STAT_TO_BACKEND);
+		return translate_packet(ctx, pkt, &opening->path.to);
+	}
 	return drop(ctx, pkt, STAT_DROP_NO_ASSOC);
 }
 
@@ -352,17 +362,17 @@ static __always_inline void note_packet(struct path *found, const struct path *p
 }
 
 /*
- * Where only one side has been, or nobody but who sent an INIT, a packet may be
- * another association's, or of one that is not known here. What a backend says
- * with a tag that was this one's is not.
+ * Whether a packet may be another association's: not what a backend says with a tag
+ * that was this one's; but a client's probe, while somebody opens this one.
  */
 static __always_inline bool may_be_others(const struct assoc *assoc, struct path *path,
 					  const struct chunks *chunks, __be32 vtag)
 {
 	if (path->dir == DIR_REPLY && has_tag(assoc, vtag))
 		return false;
-	return !is_proven(path) || (assoc->state == ASSOC_COOKIE_WAIT && is_probe(chunks) &&
-				    path->dir == DIR_ORIGINAL && assoc->service);
+	return is_uncertain(assoc, path) ||
+	       (assoc->state == ASSOC_COOKIE_WAIT && is_probe(chunks) &&
+		path->dir == DIR_ORIGINAL && assoc->service);
 }
 
 /*
@@ -412,8 +422,10 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct way *w
 	/* An ABORT may refuse what was none of the association's, and who has the T bit knows of none. */
 	proven = follow == FOLLOW_OURS && !saw(&chunks, CHUNK_ABORT) && !chunks.t_bit;
 	note_packet(found, path, pkt, proven);
-	if (proven && !path->confirmed && path->dir == DIR_REPLY)
+	if (proven && !path->confirmed && path->dir == DIR_REPLY) {
+		claim_way_there(path);
 		let_leave(path);
+	}
 	if (too_big) {
 		count(STAT_TOO_BIG);
 		return CTX_PASS;
@@ -422,8 +434,6 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct way *w
 		reason = follow_path(ctx, pkt, way, assoc, &chunks);
 		if (reason)
 			return drop(ctx, pkt, reason);
-		if (saw(&chunks, CHUNK_INIT))
-			count(STAT_RESTARTED);
 	}
 	count(path->dir == DIR_ORIGINAL ? STAT_TO_BACKEND : STAT_TO_CLIENT);
 	return translate_packet(ctx, pkt, &path->to);

@@ -25,7 +25,7 @@ struct path {
 	__u64 seen;		/* when the last packet came: CLOCK_MONOTONIC, in ns; 0: none yet */
 	struct tuple to;
 	__u8 dir;		/* enum direction */
-	__u8 confirmed;		/* it was opened by an INIT, or has carried the right tag */
+	__u8 confirmed;		/* it has carried the right tag, or an INIT has opened it, there and back */
 	__u8 shared;		/* several there have one back, which leads where the last packet came from */
 	__u8 pad1;
 	__u16 mtu;		/* from here on, what packets note: of the route, back to the client */

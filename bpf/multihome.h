@@ -75,12 +75,12 @@ static __noinline int load_addrs(struct opening *opening, __u64 id)
 	return 0;
 }
 
-/* Add the paths of an association's addresses. Returns whether it is still there. */
-static __always_inline bool keep_paths(struct opening *opening)
+/* Add the paths of those of the client's addresses. Returns whether the association is still there. */
+static __always_inline bool keep_paths(struct opening *opening, __u32 clients)
 {
 	__u64 id = opening->path.assoc;
 
-	set_paths(opening);
+	set_paths(opening, clients);
 	if (bpf_map_lookup_elem(&assocs, &id))
 		return true;
 	/* It has ended meanwhile, on another CPU, which knew nothing of these. */
@@ -109,7 +109,10 @@ static __noinline __s64 room_for_paths(void)
 	       2 * ((__s64)all->max_entries - bpf_map_sum_elem_count(all));
 }
 
-/* Whether there is room for what an INIT claims, which anybody may send: it leaves some for the others. */
+/*
+ * Whether there is room for what a client only claims. It leaves some for what those
+ * say who are there: nobody has been heard from these addresses.
+ */
 static __always_inline bool may_claim(void)
 {
 	const struct bpf_map *map = (const struct bpf_map *)&paths;
@@ -145,7 +148,7 @@ static __noinline int keep_addrs(struct opening *opening)
 	if (assoc->service)
 		index_tag(assoc, id, DIR_REPLY, assoc->tags.tag[DIR_REPLY]);
 	if (may_claim())
-		keep_paths(opening);
+		keep_paths(opening, ALL_ADDRS);
 	return 0;
 }
 
@@ -173,11 +176,11 @@ static __noinline int open_paths(struct tuple *tuple, struct path *path, __be32 
 		return 0;
 	take_offer(kept, 0, vtag);
 	take_offer(kept, 1, vtag);
-	if (room_for_paths() <= 0) {
+	if (!may_claim()) {
 		count(STAT_PATHS_REFUSED);
 		return 0;
 	}
-	if (load_addrs(opening, id) || !keep_paths(opening))
+	if (load_addrs(opening, id) || !keep_paths(opening, ALL_ADDRS))
 		return 0;
 	found = bpf_map_lookup_elem(&paths, tuple);
 	if (found && found->assoc == id)
@@ -360,47 +363,77 @@ static __always_inline struct assoc *load_by_tag(struct opening *opening, const 
  * What others claim of a client's address, there and back, gives way to it. @proven:
  * by a tag that it was told, not by an INIT, whose tag it has chosen
  */
-static __noinline int evict_paths(struct opening *opening, const struct tuple *tuple, bool proven)
+static __noinline int evict_paths(struct opening *opening, const struct ip_addr *client, bool proven)
 {
+	struct assoc_addrs *addrs;
 	__u32 i;
 
-	if (!opening || !tuple)
+	if (!opening || !client)
 		return 0;
-	evict_path(tuple, opening->path.assoc, proven);
-	if (opening->addrs.source_translated)
-		return 0;
+	addrs = &opening->addrs;
 	bpf_for(i, 0, MAX_ADDRS) {
-		if (i >= opening->addrs.backend.nr)
-			break;
+		opening->key = opening->from;
+		opening->key.saddr = *client;
+		opening->key.daddr = *addr_at(&addrs->vip, i);
+		if (i < addrs->vip.nr)
+			evict_path(&opening->key, opening->path.assoc, proven);
 		reverse_tuple(&opening->key, &opening->to);
-		opening->key.saddr = *addr_at(&opening->addrs.backend, i);
-		opening->key.daddr = tuple->saddr;
-		evict_path(&opening->key, opening->path.assoc, proven);
+		opening->key.saddr = *addr_at(&addrs->backend, i);
+		opening->key.daddr = *client;
+		if (i < addrs->backend.nr && !addrs->source_translated)
+			evict_path(&opening->key, opening->path.assoc, proven);
 	}
 	return 0;
 }
 
+/* What may be said of a packet that has no path, by its tag. */
+enum learned {
+	LEARNED_NOTHING,	/* it is of no association that is known */
+	LEARNED_PATH,		/* it has a path now */
+	LEARNED_ONCE,		/* it may go by opening->path, which is not in the map */
+	LEARNED_NO_PATH,	/* it must not pass as it is */
+};
+
+static __always_inline bool is_path_of(const struct tuple *tuple, __u64 id)
+{
+	struct path *path = bpf_map_lookup_elem(&paths, tuple);
+
+	return path && path->assoc == id;
+}
+
 /*
- * A HEARTBEAT or ASCONF from an address that nobody has named, to a service: its
- * tag says whose it is. Not where the backend sees this node's address instead: it
- * would take a guess for the client's. Returns whether there is a path for it now.
+ * A HEARTBEAT or ASCONF, to a service, that has no path: its tag says whose it is. Behind
+ * masquerade the client must have named the address, or its backend would take a guess
+ * for the client's. Where somebody else opens an association, the backend's answer says
+ * who is there: that passes only if it knows the address.
  */
-static __noinline bool learn_path(struct packet *pkt, struct tuple *tuple, __u32 service)
+static __noinline enum learned learn_path(struct packet *pkt, struct tuple *tuple, __u32 service)
 {
 	struct opening *opening = get_opening();
+	__u32 client, vip;
 	struct assoc *assoc;
 
 	if (!opening || !pkt || !tuple)
-		return false;
+		return LEARNED_NOTHING;
 	assoc = load_by_tag(opening, pkt, pkt->sctp.vtag);
-	if (!assoc || assoc->service != service || assoc->tags.tag[DIR_ORIGINAL] != pkt->sctp.vtag ||
-	    opening->addrs.source_translated || !addr_bit(&opening->addrs.vip, &tuple->daddr))
-		return false;
+	if (!assoc || assoc->service != service || assoc->tags.tag[DIR_ORIGINAL] != pkt->sctp.vtag)
+		return LEARNED_NOTHING;
+	vip = addr_bit(&opening->addrs.vip, &tuple->daddr);
+	client = addr_bit(&opening->addrs.client, &tuple->saddr);
+	if (!vip || (opening->addrs.source_translated && !client))
+		return LEARNED_NOTHING;
 	one_addr(&opening->named, &tuple->saddr);
 	if (room_for_paths() <= 0 || add_client(assoc, opening->path.assoc, opening))
-		return false;
-	evict_paths(opening, tuple, true);
-	return keep_paths(opening);
+		return LEARNED_NOTHING;
+	client = addr_bit(&opening->addrs.client, &tuple->saddr);
+	evict_paths(opening, &tuple->saddr, false);
+	if (!keep_paths(opening, client))
+		return LEARNED_NOTHING;
+	if (is_path_of(tuple, opening->path.assoc))
+		return LEARNED_PATH;
+	return !opening->addrs.source_translated &&
+	       set_path_there(opening, nth_of(client, 0), nth_of(vip, 0)) ?
+	       LEARNED_ONCE : LEARNED_NOTHING;
 }
 
 /*
@@ -425,7 +458,7 @@ static __noinline bool learn_init(struct packet *pkt, struct tuple *tuple, __be3
 	if (client >= MAX_ADDRS || vip >= MAX_ADDRS || room_for_paths() <= 0)
 		return false;
 	id = opening->path.assoc;
-	evict_paths(opening, tuple, false);
+	evict_paths(opening, &tuple->saddr, false);
 	set_path_there(opening, client, vip);
 	if (!bpf_map_lookup_elem(&paths, tuple))
 		return false;
@@ -438,42 +471,47 @@ static __noinline bool learn_init(struct packet *pkt, struct tuple *tuple, __be3
 	return false;
 }
 
-/* What may be said of a backend's packet that has no path. */
-enum way_back {
-	WAY_NONE,		/* it is of no association that is known */
-	WAY_SET,		/* it has a path now */
-	WAY_UNKNOWN,		/* it must not pass as it is */
-};
-
 /*
  * A backend's packet without a path, whose tag is an association's: had there been
  * no room for a path, or an address that the backend has learned and this node not,
- * it would tell the client the backend's own address.
+ * it would tell the client the backend's own address. It goes before an INIT.
  */
-static __noinline enum way_back learn_way_back(struct packet *pkt, struct tuple *tuple)
+static __noinline enum learned learn_way_back(struct packet *pkt, struct tuple *tuple)
 {
 	struct opening *opening = get_opening();
-	__u32 client, backend;
 	struct assoc *assoc;
+	__u32 client;
 
 	if (!opening || !pkt || !tuple || !pkt->sctp.vtag)
-		return WAY_NONE;
+		return LEARNED_NOTHING;
 	assoc = load_by_tag(opening, pkt, pkt->sctp.vtag);
 	if (!assoc || !assoc->service || assoc->tags.tag[DIR_REPLY] != pkt->sctp.vtag)
-		return WAY_NONE;
-	client = nth_of(addr_bit(&opening->addrs.client, &tuple->daddr), 0);
-	backend = nth_of(addr_bit(&opening->addrs.backend, &tuple->saddr), 0);
-	if (client >= MAX_ADDRS || backend >= MAX_ADDRS || opening->addrs.source_translated ||
-	    room_for_paths() <= 0)
-		return WAY_UNKNOWN;
-	set_path_back(opening, client, backend);
-	if (!bpf_map_lookup_elem(&paths, tuple))
-		return WAY_UNKNOWN;
-	if (load_addrs(opening, opening->path.assoc)) {
-		delete_path(tuple, opening->path.assoc);
-		return WAY_UNKNOWN;
-	}
-	return WAY_SET;
+		return LEARNED_NOTHING;
+	client = addr_bit(&opening->addrs.client, &tuple->daddr);
+	if (!client || !addr_bit(&opening->addrs.backend, &tuple->saddr) ||
+	    opening->addrs.source_translated || room_for_paths() <= 0)
+		return LEARNED_NO_PATH;
+	evict_paths(opening, &tuple->daddr, true);
+	if (!keep_paths(opening, client) || !is_path_of(tuple, opening->path.assoc))
+		return LEARNED_NO_PATH;
+	return LEARNED_PATH;
+}
+
+/* The backend's first packet by a path: it knows the address, and goes before an INIT from there. */
+static __noinline int claim_way_there(struct path *path)
+{
+	struct opening *opening = get_opening();
+	__u32 client;
+
+	if (!opening || !path)
+		return 0;
+	reverse_tuple(&opening->key, &path->to);
+	if (is_path_of(&opening->key, path->assoc) || load_addrs(opening, path->assoc) ||
+	    opening->addrs.source_translated)
+		return 0;
+	client = addr_bit(&opening->addrs.client, &path->to.daddr);
+	evict_paths(opening, &path->to.daddr, true);
+	return client ? keep_paths(opening, client) : 0;
 }
 
 #endif /* __MULTIHOME_H */

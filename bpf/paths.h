@@ -214,7 +214,8 @@ static __always_inline bool is_used(const struct tuple *tuple, __u64 id)
 
 /*
  * Whether the other side has sent to the address that this path is from, by any of
- * its own: that of whom it does not know, it would not.
+ * its own: that of whom it does not know, it would not. Where an INIT opens an
+ * association that is taken for granted.
  */
 __noinline int is_answered(struct path *path)
 {
@@ -250,8 +251,20 @@ static __always_inline bool is_proven(struct path *path)
 }
 
 /*
- * Delete a path of which another association has no proof; or, where there is proof,
- * one that is only an INIT's, which anybody may send.
+ * Where only one side has been, or nobody but who sent an INIT, a packet may be
+ * another association's, or of one that is not known here. So may a backend's that
+ * has other tags, while all that is known of its peer is an INIT: that anybody may send.
+ */
+static __always_inline bool is_uncertain(const struct assoc *assoc, struct path *path)
+{
+	return !is_proven(path) ||
+	       (path->dir == DIR_REPLY &&
+		(assoc->state == ASSOC_COOKIE_WAIT || assoc->state == ASSOC_CLOSED));
+}
+
+/*
+ * Delete a path of which another association has no proof; or, where the backend
+ * sends to its address, one that is only an INIT's.
  */
 static __noinline int evict_path(const struct tuple *tuple, __u64 id, bool proven)
 {
@@ -270,6 +283,14 @@ static __noinline int evict_path(const struct tuple *tuple, __u64 id, bool prove
 static __always_inline bool is_taken(const struct path *path, __u64 id)
 {
 	return path->assoc != id && bpf_map_lookup_elem(&assocs, &path->assoc);
+}
+
+/* Whether nobody has yet shown that he is the client. */
+static __always_inline bool is_opening(__u64 id)
+{
+	struct assoc *assoc = bpf_map_lookup_elem(&assocs, &id);
+
+	return assoc && assoc->state == ASSOC_COOKIE_WAIT;
 }
 
 /* Set the path of opening->key to opening->path. What is known of it stays. */
@@ -292,8 +313,8 @@ __noinline int set_path(struct opening *opening)
 	if (found && found->assoc == path->assoc) {
 		if (same_tuple(&found->to, &path->to) && found->shared == path->shared)
 			return 0;
-		/* It leads where the last packet came from. */
-		if (path->dir == DIR_REPLY && path->shared) {
+		/* It leads where the last packet came from: an INIT is answered from where it went. */
+		if (path->dir == DIR_REPLY && (path->shared || is_opening(path->assoc))) {
 			if (found->shared)
 				return 0;
 			path->to = found->to;
@@ -301,7 +322,7 @@ __noinline int set_path(struct opening *opening)
 		path->seen = found->seen;
 		path->confirmed = found->confirmed;
 	}
-	if (bpf_map_update_elem(&paths, &opening->key, path, BPF_ANY))
+	if (bpf_map_update_elem(&paths, &opening->key, path, found ? BPF_EXIST : BPF_NOEXIST))
 		count(STAT_PATHS_REFUSED);
 	else if (!found)
 		count(STAT_PATHS);
@@ -328,7 +349,10 @@ static __always_inline bool is_shared(struct assoc_addrs *addrs, __u32 vips, __u
 	       (addrs->source_translated && __builtin_popcount(clients) > 1);
 }
 
-/* The path from a client's address to a service's, of one family. */
+/*
+ * The path from a client's address to a service's, of one family. Returns whether there
+ * may be one: opening->path, whether or not it is in the map.
+ */
 __noinline int set_path_there(struct opening *opening, __u32 client, __u32 vip)
 {
 	struct assoc_addrs *addrs;
@@ -355,7 +379,8 @@ __noinline int set_path_there(struct opening *opening, __u32 client, __u32 vip)
 	opening->path.shared = is_shared(addrs, vips, backends, ipv4);
 	if (!policy_allows(&opening->key.saddr, &opening->path.to.daddr, opening->to.dport))
 		return 0;
-	return set_path(opening);
+	set_path(opening);
+	return 1;
 }
 
 /* The path from a backend's address to a client's, also if it is not one that clients are told of. */
@@ -388,8 +413,11 @@ __noinline int set_path_back(struct opening *opening, __u32 client, __u32 backen
 	return set_path(opening);
 }
 
-/* The paths back first: who finds one there finds its replies' as well. */
-__noinline int set_paths(struct opening *opening)
+/*
+ * The paths of those of the client's addresses that are in @clients, a bit for each. The
+ * paths back first: who finds one there finds its replies' as well.
+ */
+__noinline int set_paths(struct opening *opening, __u32 clients)
 {
 	struct assoc_addrs *addrs;
 	__u32 pair;
@@ -397,11 +425,12 @@ __noinline int set_paths(struct opening *opening)
 	if (!opening)
 		return 0;
 	addrs = &opening->addrs;
+	clients &= (1U << (addrs->client.nr & 15)) - 1;
 	bpf_for(pair, 0, MAX_ADDRS * MAX_ADDRS)
-		if (pair / MAX_ADDRS < addrs->client.nr && pair % MAX_ADDRS < addrs->backend.nr)
+		if (is_set(clients, pair / MAX_ADDRS) && pair % MAX_ADDRS < addrs->backend.nr)
 			set_path_back(opening, pair / MAX_ADDRS, pair % MAX_ADDRS);
 	bpf_for(pair, 0, MAX_ADDRS * MAX_ADDRS)
-		if (pair / MAX_ADDRS < addrs->client.nr && pair % MAX_ADDRS < addrs->vip.nr)
+		if (is_set(clients, pair / MAX_ADDRS) && pair % MAX_ADDRS < addrs->vip.nr)
 			set_path_there(opening, pair / MAX_ADDRS, pair % MAX_ADDRS);
 	return 0;
 }

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! What packets claim of whom they are from, or name, and what becomes of others by that.
+
+use super::*;
+
+#[rstest]
+fn who_forges_the_inits_of_a_client_does_not_end_its_association(
+    #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
+    #[values(true, false)] heard: bool,
+) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (new, old) = (place.backend(1), place.backend(2));
+    let silence = Duration::from_secs(if heard { 60 } else { 8 });
+    let options = Options {
+        silence: Some(silence),
+        ..Default::default()
+    };
+    with_options(place, &options, |lb| {
+        let apply = |backend| {
+            let desired = desired(service(place, &[backend]));
+            lb.maps().apply(&desired).expect("there is room");
+        };
+        apply(old);
+        establish(lb, place.client(), place.vip(), old);
+        apply(new);
+        let expires = || only_assoc(lb.maps()).expect("it is there").expires_in;
+        let before = expires();
+        let forged = [
+            spec(place.client(), place.vip(), 0, chunk::init(1, 0xbad, &[])),
+            // With the T bit, its own tag.
+            spec(place.client(), place.vip(), 0xbad, chunk::chunk(6, 1, &[])),
+        ];
+        for _ in 0..3 {
+            assert_eq!(open(lb, place.client(), place.vip()).1, old);
+            for packet in &forged {
+                outcome_of(lb, packet).expect("it may be true");
+            }
+            std::thread::sleep(Duration::from_millis(1100));
+        }
+        assert!(before - expires() >= Duration::from_secs(3), "{before:?}");
+        // Its backend is there, or has said nothing for too long.
+        if !heard {
+            std::thread::sleep(silence);
+        }
+        let last = open(lb, place.client(), place.vip()).1;
+        assert_eq!(last, if heard { old } else { new });
+    });
+}
+
+/// Somebody's INIT from the client's other address holds it until that has expired.
+#[rstest]
+fn a_way_back_that_was_anothers_is_found(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (client, vip, backend) = (place.client(), place.vip(), place.backend(1));
+    let other = at("192.0.2.77", client.port());
+    let options = Options {
+        timeouts: vec![(State::CookieWait, Duration::from_secs(2))],
+        ..Default::default()
+    };
+    with_options(place, &options, |lb| {
+        lb.maps()
+            .apply(&desired(service(place, &[backend])))
+            .expect("there is room");
+        let ours = chunk::init(1, CLIENT_TAG, &address_parameter(other.ip()));
+        let inits = [
+            spec(other, vip, 0, chunk::init(1, 0xbad, &[])),
+            spec(client, vip, 0, ours),
+        ];
+        for packet in inits.iter().chain(&after_init(client, vip, backend)) {
+            outcome_of(lb, packet).expect("it is the association's");
+        }
+        let heartbeat = |source| spec(source, other, CLIENT_TAG, chunk::chunk(4, 0, &[0; 4]));
+        // The backend knows who is there.
+        expect_translated(lb, &heartbeat(backend), &heartbeat(vip));
+        for _ in 0..100 {
+            if only_of(lb.maps(), client) {
+                assert_eq!(lb.maps().stats().expect("counters").get("expired"), 1);
+                return expect_translated(lb, &heartbeat(backend), &heartbeat(vip));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("the other did not end");
+    });
+}
+
+/// Whether the only association is this client's.
+fn only_of(maps: &Maps, client: SocketAddr) -> bool {
+    let all = maps.associations().expect("it can be read");
+    all.len() == 1 && all[0].original.source == client
+}
+
+#[rstest]
+fn what_inits_claim_leaves_room_for_associations(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (vip, backend) = (place.vip(), place.backend(1));
+    let client = |nr: usize, addr: usize| at(&format!("192.0.{addr}.{nr}"), 5000);
+    let claim = |nr| {
+        let named: Vec<_> = (2..9)
+            .flat_map(|addr| address_parameter(client(nr, addr).ip()))
+            .collect();
+        chunk::init(1, CLIENT_TAG + nr as u32, &named)
+    };
+    with_lb(place, &desired(service(place, &[backend])), |lb| {
+        // Each has 16 paths, and there are four times as many as associations.
+        let all = SIZES.assocs as usize;
+        for nr in 1..=all {
+            let (source, claim) = (client(nr, 1), claim(nr));
+            expect_translated(
+                lb,
+                &spec(source, vip, 0, claim.clone()),
+                &spec(source, backend, 0, claim),
+            );
+        }
+        // The last ones' are known by their tags until they have paths.
+        let again = |addr| spec(client(all, addr), vip, 0, claim(all));
+        let other = spec(client(all, 3), vip, 0, claim(1));
+        expect_drop(lb, &other, "drop_full");
+        outcome_of(lb, &again(3)).expect("it was sent before");
+        let tag = CLIENT_TAG + all as u32;
+        let ack = chunk::init(2, BACKEND_TAG, &[]);
+        for packet in [
+            spec(backend, client(all, 3), tag, ack),
+            spec(
+                client(all, 3),
+                vip,
+                BACKEND_TAG,
+                chunk::chunk(10, 0, &[0; 4]),
+            ),
+            spec(backend, client(all, 2), tag, chunk::chunk(11, 0, &[])),
+        ] {
+            outcome_of(lb, &packet).expect("it is the association's");
+        }
+    });
+}
+
+/// With no room for the paths that an INIT claims.
+#[rstest]
+fn an_init_ack_from_the_backends_other_address_does_not_name_it(
+    #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
+) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (vip, (backends, wanted)) = (place.vip(), with_two_addresses(place));
+    let client = |nr: usize, addr: usize| at(&format!("192.0.{addr}.{nr}"), 5000);
+    with_lb(place, &desired(wanted), |lb| {
+        let named: Vec<_> = (2..9)
+            .flat_map(|addr| address_parameter(client(1, addr).ip()))
+            .collect();
+        let all = SIZES.assocs as usize;
+        for nr in 1..=all {
+            let claim = chunk::init(1, CLIENT_TAG + nr as u32, &named);
+            outcome_of(lb, &spec(client(nr, 1), vip, 0, claim)).expect("there is room");
+        }
+        let ack = |source| {
+            let ack = chunk::init(2, BACKEND_TAG, &[]);
+            spec(source, client(all, 1), CLIENT_TAG + all as u32, ack)
+        };
+        expect_translated(lb, &ack(backends[1]), &ack(vip));
+    });
+}
+
+/// The handshake of a client that names an address of its own: what its backend takes it for.
+pub(super) fn shake(
+    lb: &Datapath<'_>,
+    place: Place,
+    client: SocketAddr,
+    named: IpAddr,
+    [tag, backend_tag]: [u32; 2],
+) -> SocketAddr {
+    let (vip, backend) = (place.vip(), place.backend(1));
+    let first = chunk::init(1, tag, &address_parameter(named));
+    let sent = outcome_of(lb, &spec(client, vip, 0, first)).expect("it is opened");
+    let source = find(&sent).expect("SCTP").source;
+    for packet in [
+        spec(backend, source, tag, chunk::init(2, backend_tag, &[])),
+        spec(client, vip, backend_tag, chunk::chunk(10, 0, &[0; 4])),
+        spec(backend, source, tag, chunk::chunk(11, 0, &[])),
+    ] {
+        outcome_of(lb, &packet).expect("it is the association's");
+    }
+    source
+}
+
+#[rstest]
+fn behind_masquerade_who_is_heard_goes_before_who_is_named(
+    #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
+) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let mut wanted = service(place, &[place.backend(1)]);
+    wanted.frontends = [(place.vip(), frontend(true))].into();
+    with_lb(place, &desired(wanted), |lb| {
+        let node = [place.node().ip()];
+        lb.maps().set_masquerade(&node).expect("a setting");
+        let (client, second) = (place.client(), at("192.0.2.2", place.client().port()));
+        let other = at("192.0.2.77", client.port());
+        shake(lb, place, other, second.ip(), [3, 4]);
+        let source = shake(lb, place, client, second.ip(), [CLIENT_TAG, BACKEND_TAG]);
+        let heartbeat = |from, to| spec(from, to, BACKEND_TAG, chunk::chunk(4, 0, &[0; 4]));
+        let seen = heartbeat(source, place.backend(1));
+        expect_translated(lb, &heartbeat(second, place.vip()), &seen);
+        // Nobody has named it: its tag may be guessed.
+        let stranger = at("192.0.2.78", client.port());
+        expect_drop(lb, &heartbeat(stranger, place.vip()), "drop_no_assoc");
+    });
+}
