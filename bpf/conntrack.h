@@ -219,6 +219,11 @@ static __always_inline long add_path(struct opening *opening, __u64 id, enum dir
 	return bpf_map_update_elem(&paths, &opening->key, &opening->path, BPF_NOEXIST);
 }
 
+static __always_inline bool same_ports_to(const struct tuple *a, const struct tuple *b)
+{
+	return a->sport == b->sport && a->dport == b->dport && same_addr(&a->daddr, &b->daddr);
+}
+
 /*
  * Add the path for replies. If another association has its tuple already, pick
  * another source port for packets to the backend, if they are translated at all.
@@ -231,8 +236,8 @@ static __always_inline long add_reply_path(struct opening *opening, __u64 id)
 	reverse_tuple(&opening->path.to, &opening->from);
 	bpf_for(i, 0, MAX_PORT_TRIES) {
 		reverse_tuple(&opening->key, &opening->to);
-		/* To a backend that reaches itself by its own port, its replies would be its requests. */
-		err = same_tuple(&opening->key, &opening->from) ? -EEXIST :
+		/* To a backend that reaches itself from the port that it serves, its replies would be requests. */
+		err = same_ports_to(&opening->key, &opening->from) ? -EEXIST :
 		      add_path(opening, id, DIR_REPLY);
 		if (err != -EEXIST || !opening->service)
 			break;

@@ -153,6 +153,13 @@ static __always_inline bool quotes_assoc(const struct assoc *assoc, __be32 vtag)
 	return !vtag || has_tag(assoc, vtag);
 }
 
+static __always_inline bool is_seen(const struct tuple *tuple, __u64 id)
+{
+	struct path *path = bpf_map_lookup_elem(&paths, tuple);
+
+	return path && path->assoc == id && path->seen;
+}
+
 static __noinline int translate_icmp(ctx_t *ctx, struct packet *pkt)
 {
 	struct packet quoted = {};
@@ -170,12 +177,12 @@ static __noinline int translate_icmp(ctx_t *ctx, struct packet *pkt)
 		return CTX_PASS;
 	assoc = bpf_map_lookup_elem(&assocs, &path->assoc);
 	if (!assoc || !quotes_assoc(assoc, quoted.sctp.vtag))
-		return assoc && is_uncertain(assoc, path) ? CTX_PASS :
+		return assoc && is_uncertain(assoc, &key, path) ? CTX_PASS :
 		       drop(ctx, &quoted, STAT_DROP_ICMP_TAG);
-	/* Of an INIT by where nobody of the association has been. */
-	if (!quoted.sctp.vtag && !is_proven(path))
-		return CTX_PASS;
 	reverse_tuple(&to, &path->to);
+	/* An INIT, where the association has sent none. */
+	if (!quoted.sctp.vtag && !is_proven(&key, path) && !is_seen(&to, path->assoc))
+		return CTX_PASS;
 	if (rewrite_icmp(ctx, pkt, &quoted, &to))
 		return drop(ctx, &quoted, STAT_DROP_REWRITE_FAILED);
 	count(STAT_ICMP);

@@ -286,7 +286,7 @@ static __always_inline bool is_other_init(const struct assoc *assoc, struct tupl
 	if (!saw(chunks, CHUNK_INIT))
 		return false;
 	if (path->dir == DIR_ORIGINAL)
-		return chunks->init_tag != assoc->tags.tag[DIR_REPLY] && !is_proven(path);
+		return chunks->init_tag != assoc->tags.tag[DIR_REPLY] && !is_proven(tuple, path);
 	return is_others(tuple, path, assoc->service);
 }
 
@@ -365,24 +365,25 @@ static __always_inline void note_packet(struct path *found, const struct path *p
  * Whether a packet may be another association's: not what a backend says with a tag
  * that was this one's; but a client's probe, while somebody opens this one.
  */
-static __always_inline bool may_be_others(const struct assoc *assoc, struct path *path,
+static __always_inline bool may_be_others(const struct assoc *assoc, struct way *way,
 					  const struct chunks *chunks, __be32 vtag)
 {
+	struct path *path = &way->path;
+
 	if (path->dir == DIR_REPLY && has_tag(assoc, vtag))
 		return false;
-	return is_uncertain(assoc, path) ||
-	       (assoc->state == ASSOC_COOKIE_WAIT && is_probe(chunks) &&
-		path->dir == DIR_ORIGINAL && assoc->service);
+	return (is_only_init(assoc) && is_probe(chunks) && path->dir == DIR_ORIGINAL &&
+		assoc->service) || is_uncertain(assoc, &way->tuple, path);
 }
 
 /*
  * Whether what ends an association may be a guess, or refuse one: the client's from
  * where it has no answer, and the backend's with a tag that it was only sent.
  */
-static __always_inline bool is_doubtful(struct path *path, const struct chunks *chunks)
+static __always_inline bool is_doubtful(struct way *way, const struct chunks *chunks)
 {
-	return chunks->seen & END_CHUNKS && (path->dir == DIR_ORIGINAL || chunks->t_bit) &&
-	       !is_proven(path);
+	return chunks->seen & END_CHUNKS && (way->path.dir == DIR_ORIGINAL || chunks->t_bit) &&
+	       !is_proven(&way->tuple, &way->path);
 }
 
 /* @found: the entry that the path was copied from, which may become another's meanwhile */
@@ -413,10 +414,10 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct way *w
 	if (!path_is_allowed(&way->tuple, path, assoc))
 		return drop(ctx, pkt, STAT_DROP_POLICY);
 	pkt->now = bpf_ktime_get_coarse_ns();
-	chunks.unproven = is_doubtful(path, &chunks);
+	chunks.unproven = is_doubtful(way, &chunks);
 	follow = follow_assoc(ctx, assoc, pkt, &chunks, path);
 	if (!follow)
-		return may_be_others(assoc, path, &chunks, pkt->sctp.vtag) ? AGAIN :
+		return may_be_others(assoc, way, &chunks, pkt->sctp.vtag) ? AGAIN :
 		       drop(ctx, pkt, STAT_DROP_TAG);
 	too_big = path->dir == DIR_REPLY && is_too_big(ctx, pkt, path);
 	/* An ABORT may refuse what was none of the association's, and who has the T bit knows of none. */

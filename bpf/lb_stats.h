@@ -7,7 +7,7 @@ enum stat {
 	STAT_TO_BACKEND,		/* passed in an association's original direction */
 	STAT_TO_CLIENT,			/* passed in its reply direction */
 	STAT_NEW,			/* associations opened, that is an INIT was passed */
-	STAT_RESTARTED,			/* associations that got other tags: a restart, or both sides have sent an INIT */
+	STAT_RESTARTED,			/* associations that got other tags: a restart, or more INITs than one were answered */
 	STAT_EXPIRED,			/* associations that ended by a timeout, and not by their peers */
 	STAT_PATHS,			/* further paths of associations */
 	STAT_PATHS_REFUSED,		/* paths for which there was no room, or that are another's */

@@ -359,11 +359,9 @@ static __always_inline struct assoc *load_by_tag(struct opening *opening, const 
 	return load_addrs(opening, id) ? NULL : bpf_map_lookup_elem(&assocs, &id);
 }
 
-/*
- * What others claim of a client's address, there and back, gives way to it. @proven:
- * by a tag that it was told, not by an INIT, whose tag it has chosen
- */
-static __noinline int evict_paths(struct opening *opening, const struct ip_addr *client, bool proven)
+/* Others' paths of a client's address, there and back, give way to those of opening. */
+static __noinline int evict_paths(struct opening *opening, const struct ip_addr *client,
+				  enum evict whom)
 {
 	struct assoc_addrs *addrs;
 	__u32 i;
@@ -376,12 +374,12 @@ static __noinline int evict_paths(struct opening *opening, const struct ip_addr 
 		opening->key.saddr = *client;
 		opening->key.daddr = *addr_at(&addrs->vip, i);
 		if (i < addrs->vip.nr)
-			evict_path(&opening->key, opening->path.assoc, proven);
+			evict_path(&opening->key, opening->path.assoc, whom);
 		reverse_tuple(&opening->key, &opening->to);
 		opening->key.saddr = *addr_at(&addrs->backend, i);
 		opening->key.daddr = *client;
 		if (i < addrs->backend.nr && !addrs->source_translated)
-			evict_path(&opening->key, opening->path.assoc, proven);
+			evict_path(&opening->key, opening->path.assoc, whom);
 	}
 	return 0;
 }
@@ -394,6 +392,16 @@ enum learned {
 	LEARNED_NO_PATH,	/* it must not pass as it is */
 };
 
+/* Of packets that the backend sends to where this one is from, as it knows that. */
+static __always_inline void set_back_key(struct opening *opening, const struct tuple *tuple)
+{
+	__u32 family = family_index(!is_mapped_ipv4(&tuple->saddr));
+
+	reverse_tuple(&opening->key, &opening->to);
+	opening->key.daddr = opening->addrs.source_translated ? opening->addrs.source[family] :
+			     tuple->saddr;
+}
+
 static __always_inline bool is_path_of(const struct tuple *tuple, __u64 id)
 {
 	struct path *path = bpf_map_lookup_elem(&paths, tuple);
@@ -404,8 +412,8 @@ static __always_inline bool is_path_of(const struct tuple *tuple, __u64 id)
 /*
  * A HEARTBEAT or ASCONF, to a service, that has no path: its tag says whose it is. Behind
  * masquerade the client must have named the address, or its backend would take a guess
- * for the client's. Where somebody else opens an association, the backend's answer says
- * who is there: that passes only if it knows the address.
+ * for the client's. Where somebody else has sent an INIT, the backend says who is there:
+ * it sends nothing to an address that it does not know.
  */
 static __noinline enum learned learn_path(struct packet *pkt, struct tuple *tuple, __u32 service)
 {
@@ -426,7 +434,10 @@ static __noinline enum learned learn_path(struct packet *pkt, struct tuple *tupl
 	if (room_for_paths() <= 0 || add_client(assoc, opening->path.assoc, opening))
 		return LEARNED_NOTHING;
 	client = addr_bit(&opening->addrs.client, &tuple->saddr);
-	evict_paths(opening, &tuple->saddr, false);
+	set_back_key(opening, tuple);
+	evict_paths(opening, &tuple->saddr,
+		    is_any_used(&opening->key, opening->path.assoc, DIR_REPLY) ?
+		    EVICT_UNPROVEN | EVICT_INIT : EVICT_UNPROVEN);
 	if (!keep_paths(opening, client))
 		return LEARNED_NOTHING;
 	if (is_path_of(tuple, opening->path.assoc))
@@ -458,7 +469,7 @@ static __noinline bool learn_init(struct packet *pkt, struct tuple *tuple, __be3
 	if (client >= MAX_ADDRS || vip >= MAX_ADDRS || room_for_paths() <= 0)
 		return false;
 	id = opening->path.assoc;
-	evict_paths(opening, &tuple->saddr, false);
+	evict_paths(opening, &tuple->saddr, EVICT_UNPROVEN);
 	set_path_there(opening, client, vip);
 	if (!bpf_map_lookup_elem(&paths, tuple))
 		return false;
@@ -491,7 +502,7 @@ static __noinline enum learned learn_way_back(struct packet *pkt, struct tuple *
 	if (!client || !addr_bit(&opening->addrs.backend, &tuple->saddr) ||
 	    opening->addrs.source_translated || room_for_paths() <= 0)
 		return LEARNED_NO_PATH;
-	evict_paths(opening, &tuple->daddr, true);
+	evict_paths(opening, &tuple->daddr, EVICT_INIT);
 	if (!keep_paths(opening, client) || !is_path_of(tuple, opening->path.assoc))
 		return LEARNED_NO_PATH;
 	return LEARNED_PATH;
@@ -510,7 +521,7 @@ static __noinline int claim_way_there(struct path *path)
 	    opening->addrs.source_translated)
 		return 0;
 	client = addr_bit(&opening->addrs.client, &path->to.daddr);
-	evict_paths(opening, &path->to.daddr, true);
+	evict_paths(opening, &path->to.daddr, EVICT_INIT);
 	return client ? keep_paths(opening, client) : 0;
 }
 

@@ -212,61 +212,85 @@ static __always_inline bool is_used(const struct tuple *tuple, __u64 id)
 	return path && path->assoc == id && path->confirmed;
 }
 
-/*
- * Whether the other side has sent to the address that this path is from, by any of
- * its own: that of whom it does not know, it would not. Where an INIT opens an
- * association that is taken for granted.
- */
-__noinline int is_answered(struct path *path)
+/* Whether any path between a client's address, which is in @key, and the other side is used, in this direction. */
+static __noinline int is_any_used(struct tuple *key, __u64 id, __u32 dir)
 {
 	struct assoc_addrs *kept;
-	struct tuple key;
-	__u64 id;
 	__u32 i;
 
-	if (!path)
+	if (!key)
 		return false;
-	id = path->assoc;
-	reverse_tuple(&key, &path->to);
-	if (is_used(&key, id))
+	if (is_used(key, id))
 		return true;
 	kept = bpf_map_lookup_elem(&multihomed, &id);
 	if (!kept)
 		return false;
 	bpf_for(i, 0, MAX_ADDRS) {
-		if (path->dir == DIR_ORIGINAL)
-			key.saddr = *addr_at(&kept->backend, i);
+		if (dir == DIR_ORIGINAL)
+			key->daddr = *addr_at(&kept->vip, i);
 		else
-			key.daddr = *addr_at(&kept->vip, i);
-		if (is_used(&key, id))
+			key->saddr = *addr_at(&kept->backend, i);
+		if (is_used(key, id))
 			return true;
 	}
 	return false;
 }
 
-/* Who forges one side's packets, or guesses a tag, has the right tag, but no answer. */
-static __always_inline bool is_proven(struct path *path)
+/* Whether its sender has been heard between this client's address and any of the other side's. */
+static __noinline int is_heard(const struct tuple *tuple, struct path *path)
 {
-	return path->confirmed && is_answered(path);
+	struct tuple key;
+
+	if (!tuple || !path)
+		return false;
+	key = *tuple;
+	return is_any_used(&key, path->assoc, path->dir);
+}
+
+/*
+ * Whether the other side has been: to an address of a client that it does not know,
+ * a backend sends nothing. Where an INIT opens an association that is taken for granted.
+ */
+__noinline int is_answered(struct path *path)
+{
+	struct tuple key;
+
+	if (!path)
+		return false;
+	reverse_tuple(&key, &path->to);
+	return is_any_used(&key, path->assoc, !path->dir);
+}
+
+/* Who forges one side's packets, or guesses a tag, has the right tag, but no answer. */
+static __always_inline bool is_proven(const struct tuple *tuple, struct path *path)
+{
+	return is_heard(tuple, path) && is_answered(path);
+}
+
+/* Whether all that is known of the client is an INIT, which anybody may send, or that it is over. */
+static __always_inline bool is_only_init(const struct assoc *assoc)
+{
+	return assoc->state == ASSOC_COOKIE_WAIT || assoc->state == ASSOC_CLOSED;
 }
 
 /*
  * Where only one side has been, or nobody but who sent an INIT, a packet may be
- * another association's, or of one that is not known here. So may a backend's that
- * has other tags, while all that is known of its peer is an INIT: that anybody may send.
+ * another association's, or of one that is not known here.
  */
-static __always_inline bool is_uncertain(const struct assoc *assoc, struct path *path)
+static __always_inline bool is_uncertain(const struct assoc *assoc, const struct tuple *tuple,
+					 struct path *path)
 {
-	return !is_proven(path) ||
-	       (path->dir == DIR_REPLY &&
-		(assoc->state == ASSOC_COOKIE_WAIT || assoc->state == ASSOC_CLOSED));
+	return (path->dir == DIR_REPLY && is_only_init(assoc)) || !is_proven(tuple, path);
 }
 
-/*
- * Delete a path of which another association has no proof; or, where the backend
- * sends to its address, one that is only an INIT's.
- */
-static __noinline int evict_path(const struct tuple *tuple, __u64 id, bool proven)
+/* Who has to give way to an association on whose behalf an address is spoken for. */
+enum evict {
+	EVICT_UNHEARD = 0,	/* who has only named it, always */
+	EVICT_UNPROVEN = 1,	/* who has no answer there */
+	EVICT_INIT = 2,		/* who has only sent an INIT from there */
+};
+
+static __noinline int evict_path(const struct tuple *tuple, __u64 id, enum evict whom)
 {
 	struct path *path = bpf_map_lookup_elem(&paths, tuple);
 	struct assoc *assoc;
@@ -274,7 +298,8 @@ static __noinline int evict_path(const struct tuple *tuple, __u64 id, bool prove
 	if (!path || path->assoc == id)
 		return 0;
 	assoc = bpf_map_lookup_elem(&assocs, &path->assoc);
-	if (!is_proven(path) || !assoc || (proven && assoc->state == ASSOC_COOKIE_WAIT))
+	if (!assoc || (whom & EVICT_INIT && is_only_init(assoc)) || !is_heard(tuple, path) ||
+	    (whom & EVICT_UNPROVEN && !is_answered(path)))
 		bpf_map_delete_elem(&paths, tuple);
 	return 0;
 }

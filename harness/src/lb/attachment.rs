@@ -319,20 +319,22 @@ impl Pins {
                     "detach from {device}: sctp-lb is not attached there"
                 )));
             }
-            for (point, _) in POINTS {
-                let link = self.link(device, point);
-                if link.exists() {
-                    self.check_device(device, &link)?;
-                }
-            }
         }
-        self.check_namespace(&Maps::pinned(&self.folder)?)?;
-        for device in devices {
-            for (point, _) in POINTS {
-                self.remove(&self.link(device, point))?;
-            }
+        match Maps::pinned(&self.folder) {
+            Ok(maps) => self.check_namespace(&maps)?,
+            // Who knows where it was attached, of another version.
+            Err(Error::Layout(..)) => {}
+            Err(error) => return Err(error),
         }
-        Ok(())
+        let links = devices.iter().flat_map(|device| {
+            let links = POINTS.map(|(point, _)| (device, self.link(device, point)));
+            links.into_iter().filter(|(_, link)| link.exists())
+        });
+        let links: Vec<_> = links.collect();
+        for (device, link) in &links {
+            self.check_device(device, link)?;
+        }
+        links.iter().try_for_each(|(_, link)| self.remove(link))
     }
 
     /// Detaches the load balancer from all devices, and forgets all services and associations.

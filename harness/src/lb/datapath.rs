@@ -10,7 +10,7 @@ use libbpf_rs::skel::{OpenSkel, Skel as _, SkelBuilder};
 use libbpf_rs::{MapCore, MapHandle, OpenMapMut, OpenObject, ProgramImpl, ProgramInput};
 
 use super::conntrack::State;
-use super::maps::{Maps, Sizes};
+use super::maps::{Maps, Sizes, check_pinned_layout};
 use crate::csum_prog::{Hook, Update, split_context};
 use crate::error::{BpfDoing, Doing, Error, Result};
 use crate::feature::Feature;
@@ -146,6 +146,7 @@ impl<'obj> Datapath<'obj> {
         if let Some(pins) = &options.pins {
             std::fs::create_dir_all(pins)
                 .doing(|| format!("make {} (is bpffs mounted?)", pins.display()))?;
+            check_pinned_layout(pins)?;
         }
         let skel = match hook {
             Hook::Tc => Skel::Tc(load!(lb_tc::LbTcSkelBuilder::default(), storage, options)),

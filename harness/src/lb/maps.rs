@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -283,6 +284,7 @@ impl Maps {
     /// # Errors
     /// If they are not, because no program has been attached.
     pub fn pinned(folder: &Path) -> Result<Self> {
+        check_pinned_layout(folder)?;
         let mut maps = Self::collect(|name| {
             MapHandle::from_pinned_path(folder.join(name)).bpf(|| {
                 format!(
@@ -308,6 +310,29 @@ impl Maps {
             }
             other => Err(Error::Layout(other, LAYOUT)),
         }
+    }
+}
+
+/// Insists that the maps that are pinned in `folder`, if there are any, are of this version: those
+/// of another may have other sizes.
+///
+/// # Errors
+/// [`Error::Layout`] if they are not.
+pub(crate) fn check_pinned_layout(folder: &Path) -> Result<()> {
+    let path = folder.join("settings");
+    if !path.exists() {
+        return Ok(());
+    }
+    let doing = || format!("read {}", path.display());
+    let settings = MapHandle::from_pinned_path(&path).bpf(doing)?;
+    let value = settings.lookup(&[0; 4], MapFlags::ANY).bpf(doing)?;
+    let layout = value.as_deref().and_then(|value| {
+        let layout = value.get(offset_of!(lb_settings, layout)..)?;
+        layout.first_chunk().copied().map(u32::from_ne_bytes)
+    });
+    match layout {
+        Some(0 | LAYOUT) | None => Ok(()),
+        Some(other) => Err(Error::Layout(other, LAYOUT)),
     }
 }
 

@@ -603,13 +603,19 @@ fn and_from_the_port_that_it_serves(
 fn and_by_any_of_its_addresses(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
     require!(Feature::Root, Feature::Btf);
     let place = Place::in_bpf(hook, false);
-    let (vip, (backends, wanted)) = (place.vip(), with_two_addresses(place));
+    let (backends, mut wanted) = with_two_addresses(place);
+    let port = backends[0].port();
+    let vip = SocketAddr::new(place.vip().ip(), port);
+    wanted.frontends = [(vip, Frontend::default())].into();
     with_lb(place, &desired(wanted), |lb| {
         let (source, dest) = open(lb, SocketAddr::new(backends[1].ip(), 40000), vip);
         assert_eq!(
             (source, dest),
             (SocketAddr::new(vip.ip(), 40000), backends[0])
         );
+        let (source, dest) = open(lb, backends[1], vip);
+        assert_eq!((source.ip(), dest), (vip.ip(), backends[0]));
+        assert_ne!(source.port(), port, "its answers would be requests");
     });
 }
 

@@ -2,7 +2,7 @@
 //! The command `sctp-lb`, as its operator types it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -13,7 +13,7 @@ use bpf_sctp::chunk;
 use bpf_sctp::feature::Feature;
 use bpf_sctp::lab::{Family, Lab, TRANSLATOR_DEVS};
 use bpf_sctp::packet::{Spec, find};
-use libbpf_rs::Link;
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
 use nix::net::if_::if_nametoindex;
 use rstest::rstest;
 use socket2::Protocol;
@@ -314,6 +314,20 @@ fn a_device_of_the_same_name_elsewhere_is_another() {
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains("--pins"), "{said}");
     }
+    // Nor if it has another one.
+    let commands = [
+        format!("link del {device}"),
+        "link add first type veth peer name second".into(),
+        format!("link add {device} type veth peer name third"),
+    ];
+    elsewhere.translator.ip_batch(&commands).expect("devices");
+    let output = elsewhere
+        .translator
+        .run(|| node.command(&node.pins, &["detach", device]).output())
+        .expect("a namespace")
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("another network namespace"), "{said}");
     assert_eq!(programs(&node), before);
     node.says(&["detach", device], 0);
     // With nothing attached it may go elsewhere.
@@ -322,6 +336,29 @@ fn a_device_of_the_same_name_elsewhere_is_another() {
         .run(|| node.command(&node.pins, &["attach", device]).output());
     let output = output.expect("a namespace").expect("it runs");
     assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn maps_of_another_version_are_refused() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("version");
+    node.attach();
+    let settings = MapHandle::from_pinned_path(node.pins.join("settings")).expect("a map");
+    let value = settings.lookup(&[0; 4], MapFlags::ANY).expect("a map");
+    let mut value = value.expect("an array");
+    // The generation of the policies is before it.
+    value[4..8].copy_from_slice(&99_u32.to_ne_bytes());
+    let written = settings.update(&[0; 4], &value, MapFlags::ANY);
+    written.expect("a map");
+    let [device, other] = TRANSLATOR_DEVS;
+    for command in [&["get", "services"][..], &["attach", device]] {
+        let said = node.says(command, 1);
+        assert!(said.contains("have layout 99"), "{said}");
+    }
+    node.says(&["detach", device], 0);
+    let said = node.says(&["status"], 1);
+    assert!(said.contains("have layout 99"), "{said}");
+    node.says(&["detach", other], 0);
 }
 
 #[test]
@@ -384,12 +421,9 @@ fn who_may_not_is_told(
     args: &[&str],
 ) {
     require!(Feature::Root);
-    let folder = tempfile::tempdir().expect("a folder");
-    let everybody = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(folder.path(), everybody).expect("it is ours");
-    let program = folder.path().join("sctp-lb");
-    fs::copy(env!("CARGO_BIN_EXE_sctp-lb"), &program).expect("a copy");
-    let mut command = Command::new(&program);
+    // Its folder may be closed to others.
+    let program = fs::File::open(env!("CARGO_BIN_EXE_sctp-lb")).expect("it is built");
+    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
     let output = command.args(args).uid(65534).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");

@@ -64,12 +64,16 @@ impl Header {
     /// have the same name.
     pub fn mistake(&self) -> Option<String> {
         let Self { api_version, kind } = self;
-        let item = kind.strip_suffix(LIST).filter(|item| !item.is_empty());
-        let item = item.unwrap_or(kind);
+        let lower = kind.to_lowercase();
+        let (item, suffix) = match lower.strip_suffix("list") {
+            Some("") | None => (lower.as_str(), ""),
+            Some(item) => (item, LIST),
+        };
         let (meant, version) = READ
             .into_iter()
             .find(|(meant, version)| is_near(item, meant) && may_be(api_version, version))?;
-        Some(if item != meant {
+        let meant = format!("{meant}{suffix}");
+        Some(if *kind != meant {
             format!("kind: \"{kind}\" of {api_version} is not known: is {meant} meant?")
         } else if api_version != version {
             format!("apiVersion: {kind} is read as {version}, not as {api_version}")
@@ -79,10 +83,10 @@ impl Header {
     }
 }
 
-/// Whether `kind` is `meant`, but for case and a slip or two.
+/// Whether a kind, in lower case, is `meant`, but for a slip or two.
 fn is_near(kind: &str, meant: &str) -> bool {
     let slips = if meant.len() < 6 { 1 } else { 2 };
-    strsim::damerau_levenshtein(&kind.to_lowercase(), &meant.to_lowercase()) <= slips
+    strsim::damerau_levenshtein(kind, &meant.to_lowercase()) <= slips
 }
 
 /// Whether `api_version` may have been meant to be `version`: its group is that, or nearly, or

@@ -213,7 +213,7 @@ impl Objects {
         let decides = T::KIND == NetworkPolicy::KIND && field.starts_with("spec");
         if decides || self.validation == Validation::Strict {
             let problem = format!("is not a field of {}: correct its name", T::KIND);
-            let or_later = "; or let it pass, with --validate warn, if a later Kubernetes has it";
+            let or_later = "; or let it pass, with --validate warn, if another Kubernetes has it";
             let or_later = if decides { "" } else { or_later };
             return Err(object.error(field, problem + or_later));
         }

@@ -175,7 +175,12 @@ pub(super) fn shake(
     let sent = outcome_of(lb, &spec(client, vip, 0, first)).expect("it is opened");
     let source = find(&sent).expect("SCTP").source;
     for packet in [
-        spec(backend, source, tag, chunk::init(2, backend_tag, &[])),
+        spec(
+            backend,
+            source,
+            tag,
+            chunk::init(2, backend_tag, &address_parameter(backend.ip())),
+        ),
         spec(client, vip, backend_tag, chunk::chunk(10, 0, &[0; 4])),
         spec(backend, source, tag, chunk::chunk(11, 0, &[])),
     ] {
@@ -201,9 +206,38 @@ fn behind_masquerade_who_is_heard_goes_before_who_is_named(
         let source = shake(lb, place, client, second.ip(), [CLIENT_TAG, BACKEND_TAG]);
         let heartbeat = |from, to| spec(from, to, BACKEND_TAG, chunk::chunk(4, 0, &[0; 4]));
         let seen = heartbeat(source, place.backend(1));
+        // Nor does an INIT from there.
+        let forged = chunk::init(1, 0x0bad_0bad, &[]);
+        outcome_of(lb, &spec(second, place.vip(), 0, forged)).expect("it is opened");
         expect_translated(lb, &heartbeat(second, place.vip()), &seen);
         // Nobody has named it: its tag may be guessed.
         let stranger = at("192.0.2.78", client.port());
         expect_drop(lb, &heartbeat(stranger, place.vip()), "drop_no_assoc");
+    });
+}
+
+/// Where the backend has one address, what it sends comes back by one path from all of them.
+#[rstest]
+fn an_init_does_not_keep_an_address_that_the_backend_knows(
+    #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
+) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (client, second) = (place.client(), at("192.0.2.2", place.client().port()));
+    let vips = [place.vip(), at("203.0.113.74", place.vip().port())];
+    let backend = place.backend(1);
+    let mut wanted = service(place, &[backend]);
+    wanted.frontends = vips.map(|vip| (vip, Frontend::default())).into();
+    with_lb(place, &desired(wanted), |lb| {
+        shake(lb, place, client, second.ip(), [CLIENT_TAG, BACKEND_TAG]);
+        let packet = |from, to, tag, kind| spec(from, to, tag, chunk::chunk(kind, 0, &[0; 4]));
+        let heartbeat = |from, to| packet(from, to, CLIENT_TAG, 4);
+        expect_translated(lb, &heartbeat(backend, second), &heartbeat(vips[0], second));
+        let forged = chunk::init(1, 0x0bad_0bad, &[]);
+        outcome_of(lb, &spec(second, vips[1], 0, forged)).expect("it is opened");
+        for kind in [4, 3] {
+            let sent = |to| packet(second, to, BACKEND_TAG, kind);
+            expect_translated(lb, &sent(vips[1]), &sent(backend));
+        }
     });
 }

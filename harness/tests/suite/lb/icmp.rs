@@ -120,3 +120,32 @@ fn who_is_only_named_gets_his_own_errors(#[values(Hook::Tc, Hook::Xdp)] hook: Ho
         }
     });
 }
+
+/// Also of an INIT that was sent again between others of the addresses.
+#[rstest]
+fn errors_about_an_init_reach_who_sent_it(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (backends, mut wanted) = with_two_addresses(place);
+    let vips = [place.vip(), at("203.0.113.74", place.vip().port())];
+    let frontends = vips.into_iter().enumerate().map(|(order, vip)| {
+        let frontend = Frontend {
+            order,
+            ..Default::default()
+        };
+        (vip, frontend)
+    });
+    wanted.frontends = frontends.collect();
+    with_lb(place, &desired(wanted), |lb| {
+        for (vip, backend) in vips.into_iter().zip(backends) {
+            assert_eq!(open(lb, place.client(), vip), (place.client(), backend));
+        }
+        let quote = |quoted| {
+            let quoted = frame(&init(place.client(), quoted));
+            icmp_error(place.node().ip(), &quoted, 28).expect("it fits")
+        };
+        for (vip, backend) in vips.into_iter().zip(backends) {
+            expect(lb, &quote(backend), &quote(vip));
+        }
+    });
+}
