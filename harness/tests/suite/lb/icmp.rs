@@ -136,16 +136,23 @@ fn errors_about_an_init_reach_who_sent_it(#[values(Hook::Tc, Hook::Xdp)] hook: H
         (vip, frontend)
     });
     wanted.frontends = frontends.collect();
+    let second = at("192.0.2.2", place.client().port());
+    let clients = [(place.client(), second), (second, place.client())];
     with_lb(place, &desired(wanted), |lb| {
-        for (vip, backend) in vips.into_iter().zip(backends) {
-            assert_eq!(open(lb, place.client(), vip), (place.client(), backend));
+        let sent = clients.into_iter().zip(vips).zip(backends);
+        let sent = sent.map(|(((client, other), vip), backend)| {
+            let named = chunk::init(1, CLIENT_TAG, &address_parameter(other.ip()));
+            [vip, backend].map(|dest| spec(client, dest, 0, named.clone()))
+        });
+        let sent: Vec<_> = sent.collect();
+        for [to_vip, to_backend] in &sent {
+            expect_translated(lb, to_vip, to_backend);
         }
-        let quote = |quoted| {
-            let quoted = frame(&init(place.client(), quoted));
-            icmp_error(place.node().ip(), &quoted, 28).expect("it fits")
-        };
-        for (vip, backend) in vips.into_iter().zip(backends) {
-            expect(lb, &quote(backend), &quote(vip));
+        for quoted in &sent {
+            let [to_vip, to_backend] = quoted
+                .each_ref()
+                .map(|quoted| icmp_error(place.node().ip(), &frame(quoted), 28).expect("it fits"));
+            expect(lb, &to_backend, &to_vip);
         }
     });
 }
