@@ -82,13 +82,7 @@ static __always_inline int delete_client_addr(struct assoc *assoc, struct openin
 		take_addr(&opening->addrs.client, addr);
 		return 0;
 	}
-	delete_paths_of(opening, addr);
-	bpf_spin_lock(&assoc->lock);
-	take_addr(&kept->client, addr);
-	/* The bits are others' now. */
-	kept->leaving = 0;
-	bpf_spin_unlock(&assoc->lock);
-	opening->addrs = *kept;
+	drop_client(assoc, kept, opening, addr);
 	return 0;
 }
 

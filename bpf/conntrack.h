@@ -225,6 +225,30 @@ static __always_inline bool same_ports_to(const struct tuple *a, const struct tu
 }
 
 /*
+ * Whether the port that backends are to see is another association's, at any address
+ * that the backend has for the client, used or not.
+ */
+static __noinline int is_port_taken(struct opening *opening)
+{
+	struct assoc_addrs *addrs;
+	struct ip_addr *addr;
+	__u32 i;
+
+	if (!opening || !opening->addrs.source_translated)
+		return false;
+	addrs = &opening->addrs;
+	bpf_for(i, 0, MAX_ADDRS) {
+		addr = addr_at(&addrs->backend, i);
+		reverse_tuple(&opening->key, &opening->to);
+		opening->key.saddr = *addr;
+		opening->key.daddr = addrs->source[family_index(!is_mapped_ipv4(addr))];
+		if (i < addrs->backend.nr && bpf_map_lookup_elem(&paths, &opening->key))
+			return true;
+	}
+	return false;
+}
+
+/*
  * Add the path for replies. If another association has its tuple already, pick
  * another source port for packets to the backend, if they are translated at all.
  */
@@ -235,10 +259,12 @@ static __always_inline long add_reply_path(struct opening *opening, __u64 id)
 
 	reverse_tuple(&opening->path.to, &opening->from);
 	bpf_for(i, 0, MAX_PORT_TRIES) {
+		err = is_port_taken(opening) ? -EEXIST : 0;
 		reverse_tuple(&opening->key, &opening->to);
 		/* To a backend that reaches itself from the port that it serves, its replies would be requests. */
-		err = same_ports_to(&opening->key, &opening->from) ? -EEXIST :
-		      add_path(opening, id, DIR_REPLY);
+		if (same_ports_to(&opening->key, &opening->from))
+			err = -EEXIST;
+		err = err ?: add_path(opening, id, DIR_REPLY);
 		if (err != -EEXIST || !opening->service)
 			break;
 		opening->to.sport = bpf_htons(MIN_PICKED_PORT + bpf_get_prandom_u32() %

@@ -268,6 +268,12 @@ static __always_inline bool is_over(const struct assoc *assoc, __u32 dir)
 	return !backend || backend->draining;
 }
 
+/* Whether what opens an association by this path, in its own direction, is allowed to. */
+static __always_inline bool opens_allowed(struct tuple *tuple, struct path *path)
+{
+	return policy_allows(&tuple->saddr, &path->to.daddr, path->to.dport);
+}
+
 /*
  * To whom a client has named, but who has not been heard: what he serves, and his
  * policies, are not the client's to say.
@@ -276,7 +282,7 @@ __noinline int is_others(struct tuple *tuple, struct path *path, __u32 service)
 {
 	return tuple && path && !is_answered(path) &&
 	       (!service || find_service(tuple) ||
-		!policy_allows(&tuple->saddr, &path->to.daddr, tuple->dport));
+		!opens_allowed(tuple, path));
 }
 
 /* Whether an INIT comes where its association only expects packets, and is not of it. */
@@ -324,6 +330,9 @@ static __noinline int receive_init(ctx_t *ctx, struct packet *pkt, struct way *w
 			delete_path(&opening->key, path->assoc);
 		return AGAIN;
 	}
+	/* Who serves an association may not open one by that: the other's INIT may be his own forgery. */
+	if (saw(chunks, CHUNK_INIT) && dir == DIR_REPLY && !opens_allowed(&way->tuple, path))
+		return STAT_DROP_POLICY;
 	return read_addrs(ctx, pkt, &opening->named);
 }
 

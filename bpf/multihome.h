@@ -200,8 +200,12 @@ static __always_inline __u32 families(struct assoc_addrs *addrs)
 	return mask;
 }
 
-/* Backends are to see this node's addresses instead of the client's. */
-static __always_inline int name_source(ctx_t *ctx, struct packet *pkt, struct opening *opening)
+/*
+ * Backends are to see this node's addresses instead of the client's, of families that
+ * have paths: to another the node itself would answer, with an ABORT.
+ */
+static __always_inline int name_source(ctx_t *ctx, struct packet *pkt, struct opening *opening,
+				       __u32 usable)
 {
 	struct addr_list *named = &opening->named;
 	__u32 left = 0;
@@ -210,9 +214,9 @@ static __always_inline int name_source(ctx_t *ctx, struct packet *pkt, struct op
 	named->addr[0] = opening->addrs.source[0];
 	named->addr[1] = opening->addrs.source[1];
 	/* The packet's own family has its source. */
-	if (pkt->ipv6 && !is_zero_addr(&named->addr[0]))
+	if (pkt->ipv6 && usable & FAMILY_IPV4 && !is_zero_addr(&named->addr[0]))
 		left = 1;
-	if (!pkt->ipv6 && !is_zero_addr(&named->addr[1]))
+	if (!pkt->ipv6 && usable & FAMILY_IPV6 && !is_zero_addr(&named->addr[1]))
 		left = 2;
 	return replace_addrs(ctx, pkt, opening, &left, 0);
 }
@@ -235,7 +239,7 @@ static __always_inline int hide_client(ctx_t *ctx, struct packet *pkt, struct op
 		return 0;
 	if (several)
 		count(STAT_ADDRS);
-	return opening->addrs.source_translated ? name_source(ctx, pkt, opening) :
+	return opening->addrs.source_translated ? name_source(ctx, pkt, opening, usable) :
 	       replace_addrs(ctx, pkt, opening, &left, usable);
 }
 
@@ -346,6 +350,51 @@ static __always_inline int add_client(struct assoc *assoc, __u64 id, struct open
 	return err;
 }
 
+/* Give up an address of the client, and its paths. */
+static __always_inline void drop_client(struct assoc *assoc, struct assoc_addrs *kept,
+					struct opening *opening, const struct ip_addr *addr)
+{
+	delete_paths_of(opening, addr);
+	bpf_spin_lock(&assoc->lock);
+	take_addr(&kept->client, addr);
+	/* The bits are others' now. */
+	kept->leaving = 0;
+	bpf_spin_unlock(&assoc->lock);
+	opening->addrs = *kept;
+}
+
+/*
+ * Add the address in opening->named, from where the client is heard. If there are as
+ * many as are kept, it takes the place of one that was only named.
+ */
+static __noinline int add_heard(struct assoc *assoc, struct opening *opening)
+{
+	struct assoc_addrs *kept;
+	struct ip_addr addr;
+	struct tuple key;
+	__u64 id;
+	__u32 i;
+
+	if (!assoc || !opening)
+		return -1;
+	id = opening->path.assoc;
+	if (!add_client(assoc, id, opening))
+		return 0;
+	kept = bpf_map_lookup_elem(&multihomed, &id);
+	if (!kept)
+		return -1;
+	bpf_for(i, 0, MAX_ADDRS) {
+		addr = *addr_at(&opening->addrs.client, i);
+		key = opening->from;
+		key.saddr = addr;
+		if (is_any_used(&key, id, DIR_ORIGINAL))
+			continue;
+		drop_client(assoc, kept, opening, &addr);
+		return add_client(assoc, id, opening);
+	}
+	return -1;
+}
+
 /* Load the addresses of the association that is indexed by @tag. Returns it, or NULL. */
 static __always_inline struct assoc *load_by_tag(struct opening *opening, const struct packet *pkt,
 						 __be32 tag)
@@ -431,7 +480,7 @@ static __noinline enum learned learn_path(struct packet *pkt, struct tuple *tupl
 	if (!vip || (opening->addrs.source_translated && !client))
 		return LEARNED_NOTHING;
 	one_addr(&opening->named, &tuple->saddr);
-	if (room_for_paths() <= 0 || add_client(assoc, opening->path.assoc, opening))
+	if (room_for_paths() <= 0 || add_heard(assoc, opening))
 		return LEARNED_NOTHING;
 	client = addr_bit(&opening->addrs.client, &tuple->saddr);
 	set_back_key(opening, tuple);

@@ -338,8 +338,12 @@ __noinline int set_path(struct opening *opening)
 	if (found && found->assoc == path->assoc) {
 		if (same_tuple(&found->to, &path->to) && found->shared == path->shared)
 			return 0;
-		/* It leads where the last packet came from: an INIT is answered from where it went. */
-		if (path->dir == DIR_REPLY && (path->shared || is_opening(path->assoc))) {
+		/*
+		 * It leads where the last packet came from; an INIT is answered from where it
+		 * went, and goes to the same address of the backend if it is sent again.
+		 */
+		if (path->dir == DIR_REPLY ? path->shared || is_opening(path->assoc) :
+					     found->confirmed && is_opening(path->assoc)) {
 			if (found->shared)
 				return 0;
 			path->to = found->to;

@@ -241,3 +241,25 @@ fn an_init_does_not_keep_an_address_that_the_backend_knows(
         }
     });
 }
+
+/// Behind masquerade a backend may know a client by the node's addresses of both families.
+#[rstest]
+fn a_port_is_one_associations_in_both_families(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let places = [false, true].map(|ipv6| Place::in_bpf(hook, ipv6));
+    let [v4, v6] = places;
+    let backends = places.map(|place| place.backend(1).ip());
+    let mut wanted = service(v4, &[]);
+    wanted.frontends = places.map(|place| (place.vip(), frontend(true))).into();
+    wanted.backends = backend_by_family(&backends, v4.backend(1).port()).collect();
+    with_lb(v4, &desired(wanted), |lb| {
+        let node = places.map(|place| place.node().ip());
+        lb.maps().set_masquerade(&node).expect("a setting");
+        let neighbours = [at("192.0.2.9", 5000), at("2001:db8:1::9", 5000)];
+        let clients = [(v4, v4.client()), (v6, neighbours[1]), (v4, neighbours[0])];
+        let ports = clients.map(|(place, client)| open(lb, client, place.vip()).0.port());
+        assert_eq!(ports[0], 5000);
+        let all: std::collections::HashSet<_> = ports.into_iter().collect();
+        assert_eq!(all.len(), ports.len(), "{ports:?}");
+    });
+}

@@ -303,3 +303,18 @@ fn what_has_been_translated_is_not_judged_again(#[values(Hook::Tc, Hook::Xdp)] h
         });
     }
 }
+
+/// Who serves can forge the INIT of who is to be protected, and then send his own.
+#[rstest]
+fn a_forged_init_does_not_let_its_peer_in(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (client, peer) = (place.client(), at("203.0.113.77", 36412));
+    let wanted = with_policy(place, client.ip(), ingress(vec![]));
+    with_lb(place, &wanted, |lb| {
+        expect_drop(lb, &init(peer, client), "drop_policy");
+        let forged = init(client, peer).build().expect("it fits").bytes;
+        expect_unchanged(lb, &forged, "what the client may open");
+        expect_drop(lb, &init(peer, client), "drop_policy");
+    });
+}
