@@ -340,8 +340,12 @@ impl Pins {
     /// Detaches the load balancer from all devices, and forgets all services and associations.
     ///
     /// # Errors
-    /// If a pin cannot be removed.
+    /// If a pin cannot be removed, or the devices are in another network namespace.
     pub fn detach_all(&self) -> Result<()> {
+        // Who has no maps, or those of another version, may begin anew.
+        if let Ok(maps) = Maps::pinned(&self.folder) {
+            self.check_namespace(&maps)?;
+        }
         // No program must run without its maps.
         for (point, _) in POINTS {
             let links = self.links(point);

@@ -401,11 +401,13 @@ impl WantedPolicies {
             // In the order of enum policy_dir.
             let directions = [compile(&policy.ingress), compile(&policy.egress)];
             for ports in directions.iter().flatten().flat_map(BTreeMap::values) {
-                check_room(
-                    &format!("separate port ranges in the policies of {endpoint}"),
-                    ports.len(),
-                    MAX_PORT_RANGES,
-                )?;
+                if ports.len() > MAX_PORT_RANGES {
+                    return Err(Error::Limit {
+                        what: format!("separate port ranges in the policies of {endpoint}"),
+                        wanted: ports.len(),
+                        most: MAX_PORT_RANGES,
+                    });
+                }
             }
             wanted.endpoints.push((*endpoint, directions));
         }

@@ -325,6 +325,9 @@ fn a_device_of_the_same_name_elsewhere_is_another() {
     node.says(&["detach", device], 0);
     // With nothing attached it may go elsewhere.
     assert!(run(&["attach", device]).status.success());
+    let said = node.says(&["detach", "--all"], 1);
+    assert!(said.contains("another network namespace"), "{said}");
+    assert!(run(&["detach", "--all"]).status.success());
 }
 
 #[test]
@@ -464,4 +467,27 @@ fn nothing_at_all_is_not_applied() {
         said.contains("note: ") && said.contains("1 frontends removed"),
         "{said}"
     );
+}
+
+#[rstest]
+fn output_that_cannot_be_written_is_an_error(
+    #[values(
+        &["apply", "--service", "203.0.113.10:1=198.51.100.1:1"],
+        &["apply", "--service", "203.0.113.10:1=198.51.100.1:1", "-o", "json"],
+        &["status"], &["completions", "bash"]
+    )]
+    args: &[&str],
+) {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new(&format!("full-{}", args.len()));
+    node.attach();
+    let run = || {
+        let full = fs::File::create("/dev/full").expect("it is there");
+        node.command(&node.pins, args).stdout(full).output()
+    };
+    let output = node.lab.translator.run(run);
+    let output = output.expect("a namespace").expect("it runs");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("No space left"), "{said}");
 }

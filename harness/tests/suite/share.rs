@@ -432,6 +432,11 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// The paths of the association of a node, if it knows it: those come after it.
+fn nr_paths(lb: &Datapath<'_>) -> Option<usize> {
+    associations(lb.maps()).pop().map(|a| a.paths.len())
+}
+
 fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
@@ -534,7 +539,7 @@ fn a_restart_through_another_node_is_told_back() {
     with_nodes(HOOKS[0], false, false, |one, other| {
         run_steps(one, false, &OPEN);
         sharing(&[one.maps(), other.maps()], |_, _| {
-            wait_until("adopted", || !associations(other.maps()).is_empty());
+            wait_until("adopted", || nr_paths(other) == nr_paths(one));
             run_steps(other, false, &RESTART);
             let tags = only_assoc(other.maps()).tags;
             wait_until("the new tags", || only_assoc(one.maps()).tags == tags);
@@ -556,8 +561,7 @@ fn what_else_changes_brings_no_older_tags() {
     with_nodes(HOOKS[0], false, false, |one, other| {
         run_steps(one, false, &OPEN);
         sharing_of(&[one.maps(), other.maps()], 1, |_, _| {
-            let nr_paths = |lb: &Datapath<'_>| associations(lb.maps()).pop().map(|a| a.paths.len());
-            wait_until("adopted", || nr_paths(other).is_some());
+            wait_until("adopted", || nr_paths(other) == nr_paths(one));
             run_steps(other, false, &RESTART);
             // It has not heard of the restart, and learns an address.
             run_steps(one, false, &["C3>V2 B HEARTBEAT => C3>B2"]);
@@ -579,7 +583,7 @@ fn a_path_that_only_another_node_sees_keeps_the_association() {
     with_nodes(HOOKS[0], false, false, |one, other| {
         run_steps(one, false, &OPEN);
         sharing(&[one.maps(), other.maps()], |_, _| {
-            wait_until("adopted", || !associations(other.maps()).is_empty());
+            wait_until("adopted", || nr_paths(other) == nr_paths(one));
             let before = only_assoc(one.maps()).expires_in;
             wait_until("time passes", || {
                 only_assoc(one.maps()).expires_in < before - Duration::from_secs(1)

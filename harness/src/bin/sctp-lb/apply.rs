@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! `sctp-lb apply`.
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -141,16 +142,17 @@ impl Apply {
             reading.notes.push(note.into());
         }
         note_masquerade(maps, &mut reading)?;
+        let mut out = std::io::stdout().lock();
         if output == Output::Json {
             let report = serde_json::json!({ "changes": changes, "notes": reading.notes });
-            println!("{report}");
+            writeln!(out, "{report}")?;
             return Ok(());
         }
         for note in &reading.notes {
-            eprintln!("note: {note}");
+            writeln!(std::io::stderr(), "note: {note}")?;
         }
         if changes.is_empty() {
-            println!("nothing to change");
+            writeln!(out, "nothing to change")?;
             return Ok(());
         }
         for (what, number) in [
@@ -163,7 +165,7 @@ impl Apply {
             ("endpoints' policies removed", changes.policies_removed),
         ] {
             if number > 0 {
-                println!("{number} {what}");
+                writeln!(out, "{number} {what}")?;
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ mod monitor;
 mod share;
 mod show;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -119,8 +119,9 @@ fn run(args: Args) -> Result<()> {
         Command::Share(share) => share.run(&pins()?),
         Command::Completions { shell } => {
             let mut command = Args::command();
-            clap_complete::generate(shell, &mut command, "sctp-lb", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "sctp-lb", &mut script);
+            Ok(std::io::stdout().write_all(&script)?)
         }
     }
 }

@@ -83,10 +83,20 @@ impl Header {
     }
 }
 
+/// What kubectl takes for a kind, besides its name.
+const SHORT: [(&str, &str); 5] = [
+    ("svc", Service::KIND),
+    ("netpol", NetworkPolicy::KIND),
+    ("networkpolicies", NetworkPolicy::KIND),
+    ("po", Pod::KIND),
+    ("ns", Namespace::KIND),
+];
+
 /// Whether a kind, in lower case, is `meant`, but for a slip or two.
 fn is_near(kind: &str, meant: &str) -> bool {
     let slips = if meant.len() < 6 { 1 } else { 2 };
-    strsim::damerau_levenshtein(kind, &meant.to_lowercase()) <= slips
+    SHORT.contains(&(kind, meant))
+        || strsim::damerau_levenshtein(kind, &meant.to_lowercase()) <= slips
 }
 
 /// Whether `api_version` may have been meant to be `version`: its group is that, or nearly, or

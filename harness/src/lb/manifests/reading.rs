@@ -181,9 +181,14 @@ impl Objects {
         } else if header.is::<Namespace>() {
             self.push(origin, value, |all| &mut all.namespaces)
         } else if let Some(problem) = header.mistake() {
-            Err(origin.error(problem))
+            Err(origin.error(format!("{}: {problem}", title(&header, &value))))
         } else {
-            self.notes.push(unread(origin, &header, &value));
+            let Header { api_version, .. } = &header;
+            let title = title(&header, &value);
+            self.notes.push(format!(
+                "{}: {title} ({api_version}): not read",
+                origin.file
+            ));
             Ok(())
         }
     }
@@ -241,12 +246,11 @@ fn metadata<'a>(value: &'a Value, field: &str) -> Option<&'a str> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Says that an object is of no kind that we read.
-fn unread(origin: Origin<'_>, header: &Header, value: &Value) -> String {
+/// The kind and name of an object that is not read.
+fn title(header: &Header, value: &Value) -> String {
     let namespace = metadata(value, "namespace").unwrap_or_default();
     let id = id(namespace, metadata(value, "name").unwrap_or_default());
-    let Header { api_version, kind } = header;
-    format!("{}: {kind} {id} ({api_version}): not read", origin.file)
+    format!("{} {id}", header.kind).trim_end().to_string()
 }
 
 /// The object that `value` is, and the fields of it that are not known.
