@@ -155,9 +155,9 @@ static __always_inline bool quotes_assoc(const struct assoc *assoc, __be32 vtag)
 
 static __always_inline bool is_seen(const struct tuple *tuple, __u64 id)
 {
-	struct path *path = bpf_map_lookup_elem(&paths, tuple);
+	struct path *path = own_path(tuple, id);
 
-	return path && path->assoc == id && path->seen;
+	return path && path->seen;
 }
 
 static __noinline int translate_icmp(ctx_t *ctx, struct packet *pkt)

@@ -182,8 +182,8 @@ static __noinline int open_paths(struct tuple *tuple, struct path *path, __be32 
 	}
 	if (load_addrs(opening, id) || !keep_paths(opening, ALL_ADDRS))
 		return 0;
-	found = bpf_map_lookup_elem(&paths, tuple);
-	if (found && found->assoc == id)
+	found = own_path(tuple, id);
+	if (found)
 		*path = *found;
 	return 0;
 }
@@ -451,13 +451,6 @@ static __always_inline void set_back_key(struct opening *opening, const struct t
 			     tuple->saddr;
 }
 
-static __always_inline bool is_path_of(const struct tuple *tuple, __u64 id)
-{
-	struct path *path = bpf_map_lookup_elem(&paths, tuple);
-
-	return path && path->assoc == id;
-}
-
 /*
  * A HEARTBEAT or ASCONF, to a service, that has no path: its tag says whose it is. Behind
  * masquerade the client must have named the address, or its backend would take a guess
@@ -489,7 +482,7 @@ static __noinline enum learned learn_path(struct packet *pkt, struct tuple *tupl
 		    EVICT_UNPROVEN | EVICT_INIT : EVICT_UNPROVEN);
 	if (!keep_paths(opening, client))
 		return LEARNED_NOTHING;
-	if (is_path_of(tuple, opening->path.assoc))
+	if (own_path(tuple, opening->path.assoc))
 		return LEARNED_PATH;
 	return !opening->addrs.source_translated &&
 	       set_path_there(opening, nth_of(client, 0), nth_of(vip, 0)) ?
@@ -552,7 +545,7 @@ static __noinline enum learned learn_way_back(struct packet *pkt, struct tuple *
 	    opening->addrs.source_translated || room_for_paths() <= 0)
 		return LEARNED_NO_PATH;
 	evict_paths(opening, &tuple->daddr, EVICT_INIT);
-	if (!keep_paths(opening, client) || !is_path_of(tuple, opening->path.assoc))
+	if (!keep_paths(opening, client) || !own_path(tuple, opening->path.assoc))
 		return LEARNED_NO_PATH;
 	return LEARNED_PATH;
 }
@@ -566,7 +559,7 @@ static __noinline int claim_way_there(struct path *path)
 	if (!opening || !path)
 		return 0;
 	reverse_tuple(&opening->key, &path->to);
-	if (is_path_of(&opening->key, path->assoc) || load_addrs(opening, path->assoc) ||
+	if (own_path(&opening->key, path->assoc) || load_addrs(opening, path->assoc) ||
 	    opening->addrs.source_translated)
 		return 0;
 	client = addr_bit(&opening->addrs.client, &path->to.daddr);

@@ -186,12 +186,18 @@ static __always_inline __u32 rank_of(__u32 mask, __u32 index)
 	return __builtin_popcount(mask & ((1U << (index & (MAX_ADDRS - 1))) - 1));
 }
 
-/* Delete a path, unless it has become another association's. */
-static __always_inline void delete_path(const struct tuple *tuple, __u64 id)
+/* The path, if it is of this association. */
+static __always_inline struct path *own_path(const struct tuple *tuple, __u64 id)
 {
 	struct path *path = bpf_map_lookup_elem(&paths, tuple);
 
-	if (path && path->assoc == id)
+	return path && path->assoc == id ? path : NULL;
+}
+
+/* Delete a path, unless it has become another association's. */
+static __always_inline void delete_path(const struct tuple *tuple, __u64 id)
+{
+	if (own_path(tuple, id))
 		bpf_map_delete_elem(&paths, tuple);
 }
 
@@ -207,9 +213,9 @@ static __always_inline void delete_unused_path(const struct tuple *tuple)
 /* Whether a packet has come by a path of the association that has the right tag, or opened it. */
 static __always_inline bool is_used(const struct tuple *tuple, __u64 id)
 {
-	struct path *path = bpf_map_lookup_elem(&paths, tuple);
+	struct path *path = own_path(tuple, id);
 
-	return path && path->assoc == id && path->confirmed;
+	return path && path->confirmed;
 }
 
 /* Whether any path between a client's address, which is in @key, and the other side is used, in this direction. */

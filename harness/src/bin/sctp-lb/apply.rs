@@ -9,18 +9,9 @@ use anyhow::{Context, Result, bail};
 use bpf_sctp::lb::Maps;
 use bpf_sctp::lb::manifests::{Manifests, Reading, Validation};
 use bpf_sctp::lb::model::{Backend, Desired, Frontend, Service, ServiceName};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::Output;
-
-/// What becomes of fields that are not known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Validate {
-    /// They are errors.
-    Strict,
-    /// They are noted, but for those in the spec of a policy: for what a later Kubernetes wrote.
-    Warn,
-}
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("source").required(true).multiple(true))]
@@ -45,7 +36,7 @@ pub struct Apply {
     node_address: Vec<IpAddr>,
     /// What becomes of fields of the manifests that are not known.
     #[arg(long, value_enum, default_value = "strict")]
-    validate: Validate,
+    validate: Validation,
 }
 
 fn parse_service(text: &str) -> Result<(SocketAddr, Vec<SocketAddr>)> {
@@ -95,10 +86,7 @@ impl Apply {
             files: self.files.clone(),
             node_name: self.node_name.clone(),
             node_addresses: self.node_address.clone(),
-            validation: match self.validate {
-                Validate::Strict => Validation::Strict,
-                Validate::Warn => Validation::Warn,
-            },
+            validation: self.validate,
         };
         let mut reading = manifests.load()?;
         for (vip, backends) in &self.service {

@@ -18,6 +18,8 @@ mod values;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use clap::ValueEnum;
+
 use crate::error::{Error, Result};
 use crate::lb::model::{Desired, Source};
 
@@ -35,12 +37,12 @@ pub struct Manifests {
 }
 
 /// What becomes of fields that are not known, as of a misspelt one: after `kubectl --validate`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Validation {
     /// They are errors.
     #[default]
     Strict,
-    /// A note names them, but for those in the `spec` of a policy, which are errors.
+    /// They are noted, but for those in the spec of a policy: for what another Kubernetes wrote.
     Warn,
 }
 
