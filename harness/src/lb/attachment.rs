@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::ifaddrs::getifaddrs;
 use nix::mount::{MsFlags, mount};
-use nix::net::if_::if_nametoindex;
+use nix::net::if_::{if_indextoname, if_nametoindex};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use serde::Serialize;
 
@@ -71,7 +71,7 @@ fn point_name(point: Point) -> &'static str {
 /// A device that a load balancer is attached to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Attached {
-    /// The device, by the name that it had then.
+    /// The device, by the name that it had when it was attached to last.
     pub device: String,
     /// `tcx-ingress`, `tcx-egress` or `xdp`.
     pub point: String,
@@ -166,11 +166,21 @@ impl Pins {
     }
 
     /// Attaches the load balancer to each device, or replaces the program of one that has it
-    /// already: no packet passes without it. If a device refuses, those before it stay attached.
+    /// already, also under another name: no packet passes without it. If a device refuses, those
+    /// before it stay attached.
     ///
     /// # Errors
     /// If the programs do not load, or a device does not exist or refuses.
     pub fn attach(&self, devices: &[String], hook: Hook, options: &Options) -> Result<()> {
+        let result = self.attach_all(devices, hook, options);
+        if result.is_err() {
+            // Only what is empty can be removed.
+            let _ = self.remove_folders();
+        }
+        result
+    }
+
+    fn attach_all(&self, devices: &[String], hook: Hook, options: &Options) -> Result<()> {
         for device in devices {
             if_nametoindex(device.as_str()).doing(|| format!("no device {device}"))?;
             if !has_ethernet(device)? {
@@ -191,6 +201,7 @@ impl Pins {
         let mut storage = MaybeUninit::uninit();
         let program = Datapath::load(hook, &options, &mut storage)?;
         self.claim_namespace(program.maps())?;
+        self.follow_names()?;
         let mut tc_storage = MaybeUninit::uninit();
         let tc = match hook {
             Hook::Tc => None,
@@ -264,6 +275,26 @@ impl Pins {
         pin(&link, &path).doing(|| format!("pin a link to {}", path.display()))
     }
 
+    /// Gives the links of devices that were renamed the names that those have now. Two that have
+    /// changed names stay as they are.
+    fn follow_names(&self) -> Result<()> {
+        for (point, _) in POINTS {
+            let folder = self.links(point);
+            for file in files(&folder)? {
+                let old = folder.join(&file);
+                let index = tcx::device_of(&old).ok().flatten();
+                let Some(name) = index.and_then(|index| if_indextoname(index).ok()) else {
+                    continue;
+                };
+                let new = self.link(&name.to_string_lossy(), point);
+                if !new.exists() {
+                    fs::rename(&old, &new).doing(|| format!("rename {}", old.display()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Insists that the link is not another device's, which has been renamed since.
     fn check_device(&self, device: &str, link: &Path) -> Result<()> {
         let here = if_nametoindex(device).ok();
@@ -312,6 +343,16 @@ impl Pins {
     /// # Errors
     /// If it is not attached to each of them: then nothing is changed.
     pub fn detach(&self, devices: &[String]) -> Result<()> {
+        match Maps::pinned(&self.folder) {
+            Ok(maps) => {
+                self.check_namespace(&maps)?;
+                self.follow_names()?;
+            }
+            // Who knows where it was attached, of another version; or it is not attached at all.
+            Err(Error::Layout(..)) => {}
+            Err(_) if self.attached()?.is_empty() => {}
+            Err(error) => return Err(error),
+        }
         let attached = self.attached()?;
         for device in devices {
             if !attached.iter().any(|found| found.device == *device) {
@@ -319,12 +360,6 @@ impl Pins {
                     "detach from {device}: sctp-lb is not attached there"
                 )));
             }
-        }
-        match Maps::pinned(&self.folder) {
-            Ok(maps) => self.check_namespace(&maps)?,
-            // Who knows where it was attached, of another version.
-            Err(Error::Layout(..)) => {}
-            Err(error) => return Err(error),
         }
         let links = devices.iter().flat_map(|device| {
             let links = POINTS.map(|(point, _)| (device, self.link(device, point)));
@@ -356,6 +391,10 @@ impl Pins {
         for map in MAPS {
             self.remove(&self.folder.join(map))?;
         }
+        self.remove_folders()
+    }
+
+    fn remove_folders(&self) -> Result<()> {
         for (point, _) in POINTS {
             remove_folder(&self.links(point))?;
         }

@@ -112,7 +112,8 @@ impl PathEntry {
 /// An association.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Association {
-    /// The datapath's name for it.
+    /// The datapath's name for it. In documents it is text, as many read numbers as `f64`.
+    #[serde(serialize_with = "text")]
     pub id: u64,
     /// Its state.
     pub state: State,
@@ -151,6 +152,10 @@ pub(super) const DIR_REPLY: u8 = 1;
 pub(crate) fn now() -> Result<Duration> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).doing(|| "read the clock".into())?;
     Ok(now.into())
+}
+
+fn text<S: Serializer>(number: &u64, to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.collect_str(number)
 }
 
 fn seconds<S: Serializer>(time: &Duration, to: S) -> std::result::Result<S::Ok, S::Error> {

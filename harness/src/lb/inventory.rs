@@ -2,7 +2,7 @@
 //! What the datapath's maps say: services, backends and policies.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Serialize;
@@ -53,7 +53,7 @@ pub struct PolicyEntry {
     pub endpoint: IpAddr,
     /// `ingress` or `egress`.
     pub direction: String,
-    /// Its peers. `None`: there is no rule, and it may do nothing.
+    /// Its peers, of its own family. `None`: there is no rule, and it may do nothing.
     pub peers: Option<IpNet>,
     /// Ports that are allowed where this is the longest prefix that matches, as first and last.
     pub ports: Vec<(u16, u16)>,
@@ -66,6 +66,28 @@ fn prefix(words: [u32; 4], len: u32) -> Option<IpNet> {
         IpAddr::V4(addr) => Ipv4Net::new(addr, len.checked_sub(96)?).ok().map(IpNet::V4),
         IpAddr::V6(addr) => Ipv6Net::new(addr, len).ok().map(IpNet::V6),
     }
+}
+
+type Ranges = Vec<(u16, u16)>;
+
+/// The rules for peers of the endpoint's own family: all that it can meet.
+fn of_family(rules: &[(IpNet, Ranges)], endpoint: IpAddr) -> Vec<(Option<IpNet>, Ranges)> {
+    let same = rules
+        .iter()
+        .filter(|(net, _)| net.addr().is_ipv4() == endpoint.is_ipv4());
+    let mut same: Vec<_> = same
+        .cloned()
+        .map(|(net, ports)| (Some(net), ports))
+        .collect();
+    let all = IpNet::V4(Ipv4Net::default());
+    if endpoint.is_ipv4() && !same.iter().any(|(net, _)| *net == Some(all)) {
+        // A prefix that is shorter than where IPv4 is in IPv6 is about all of it.
+        let mapped = IpAddr::V6(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped());
+        let around = rules.iter().filter(|(net, _)| net.contains(&mapped));
+        let around = around.max_by_key(|(net, _)| net.prefix_len());
+        same.extend(around.map(|(_, ports)| (Some(all), ports.clone())));
+    }
+    same
 }
 
 impl Maps {
@@ -160,6 +182,9 @@ impl Maps {
         let mut rules: BTreeMap<u32, Vec<_>> = BTreeMap::new();
         for (key, ports) in self.policy_prefixes.entries()? {
             let peers = prefix(key.peer.word, key.prefix_len.saturating_sub(32));
+            let Some(peers) = peers else {
+                continue;
+            };
             let ranges = ports.range.iter().take(ports.nr as usize);
             let ranges: Vec<_> = ranges.map(|range| (range.first, range.last)).collect();
             let number = u32::from_be(key.endpoint);
@@ -172,18 +197,53 @@ impl Maps {
                     continue;
                 }
                 let number = endpoint.id * 2 + direction as u32;
-                let none = || vec![(None, Vec::new())];
-                for (peers, ports) in rules.remove(&number).unwrap_or_else(none) {
-                    list.push(PolicyEntry {
-                        endpoint: addr(key.word),
-                        direction: name.to_string(),
-                        peers,
-                        ports,
-                    });
+                let endpoint = addr(key.word);
+                let mut peers = of_family(&rules.remove(&number).unwrap_or_default(), endpoint);
+                if peers.is_empty() {
+                    peers.push((None, Vec::new()));
                 }
+                list.extend(peers.into_iter().map(|(peers, ports)| PolicyEntry {
+                    endpoint,
+                    direction: name.to_string(),
+                    peers,
+                    ports,
+                }));
             }
         }
         list.sort();
         Ok(list)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_has_the_rules_of_its_family() {
+        let rules = |nets: &[(&str, u16)]| -> Vec<(IpNet, Ranges)> {
+            let rules = nets.iter();
+            let rules =
+                rules.map(|(net, port)| (net.parse().expect("a prefix"), vec![(*port, *port)]));
+            rules.collect()
+        };
+        let shown = |nets, endpoint: &str| -> Vec<_> {
+            let shown = of_family(&rules(nets), endpoint.parse().expect("an address"));
+            let shown = shown.into_iter();
+            shown
+                .map(|(net, ports)| (net.expect("a prefix").to_string(), ports[0].0))
+                .collect()
+        };
+        let pair = |net: &str, port| (net.to_string(), port);
+        let everybody = [("::/0", 1)];
+        assert_eq!(shown(&everybody, "192.0.2.1"), [pair("0.0.0.0/0", 1)]);
+        assert_eq!(shown(&everybody, "2001:db8::1"), [pair("::/0", 1)]);
+        let both = [("::/0", 1), ("0.0.0.0/0", 2), ("10.0.0.0/8", 3)];
+        let ipv4 = [pair("0.0.0.0/0", 2), pair("10.0.0.0/8", 3)];
+        assert_eq!(shown(&both, "192.0.2.1"), ipv4);
+        assert_eq!(shown(&both, "2001:db8::1"), [pair("::/0", 1)]);
+        assert_eq!(shown(&[("2001:db8::/32", 1)], "192.0.2.1"), []);
+        let nearer = [("::/0", 1), ("::/64", 2)];
+        assert_eq!(shown(&nearer, "192.0.2.1"), [pair("0.0.0.0/0", 2)]);
     }
 }

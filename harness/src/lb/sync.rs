@@ -239,10 +239,10 @@ impl<'a> TablePlan<'a> {
         {
             return Ok((current.table as usize, false));
         }
-        let start = self
-            .free
-            .take(table.len())
-            .ok_or_else(|| too_many("slots of backend tables", table.len(), self.slots.len()))?;
+        let start = self.free.take(table.len()).ok_or_else(|| {
+            let what = "further slots of backend tables, in a row";
+            too_many(what, table.len(), self.free.most())
+        })?;
         Ok((start, true))
     }
 }

@@ -105,6 +105,12 @@ impl Allocator {
         Self { free }
     }
 
+    /// The size of the largest range.
+    pub(crate) fn most(&self) -> usize {
+        let sizes = self.free.iter().map(|(_, size)| *size);
+        sizes.max().unwrap_or_default()
+    }
+
     /// The first range of this size; `None` if there is none.
     pub(crate) fn take(&mut self, size: usize) -> Option<usize> {
         let range = self.free.iter_mut().find(|(_, free)| *free >= size)?;
@@ -122,6 +128,7 @@ mod tests {
     #[test]
     fn tables_do_not_overlap_and_gaps_are_used() {
         let mut slots = Allocator::new(100, [(50, 10), (0, 20), (0, 20), (90, 10)]);
+        assert_eq!(slots.most(), 30);
         assert_eq!(slots.take(31), None);
         assert_eq!(slots.take(30), Some(20));
         assert_eq!(slots.take(30), Some(60));

@@ -354,7 +354,7 @@ fn maps_of_another_version_are_refused() {
 }
 
 #[test]
-fn a_device_that_was_renamed_is_another() {
+fn a_device_that_was_renamed_is_known_by_its_new_name() {
     require!(Feature::Root, Feature::Btf);
     let node = Node::new("renamed");
     let [device, ..] = TRANSLATOR_DEVS;
@@ -365,10 +365,26 @@ fn a_device_that_was_renamed_is_another() {
         format!("link add {device} type veth peer name third"),
     ];
     node.lab.translator.ip_batch(&commands).expect("devices");
-    for verb in ["attach", "detach"] {
-        let said = node.says(&[verb, device], 1);
-        assert!(said.contains("of another device"), "{said}");
+    let said = node.says(&["detach", device], 1);
+    assert!(said.contains("not attached"), "{said}");
+    assert!(node.says(&["status"], 0).contains("attached: renamed at"));
+    node.says(&["attach", device, "renamed"], 0);
+    let said = node.says(&["status"], 0);
+    for name in [device, "renamed"] {
+        let points = said.matches(&format!("attached: {name} at")).count();
+        assert_eq!(points, 2, "{said}");
     }
+    node.says(&["detach", "renamed"], 0);
+    assert!(!node.says(&["status"], 0).contains("renamed"));
+}
+
+#[test]
+fn an_attach_that_fails_leaves_nothing() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("fails");
+    let said = node.says(&["attach", TRANSLATOR_DEVS[0], "missing"], 1);
+    assert!(said.contains("no device missing"), "{said}");
+    assert!(!node.pins.exists());
 }
 
 #[test]
@@ -427,7 +443,7 @@ fn a_node_is_no_peer_of_itself() {
     require!(Feature::Root, Feature::Btf);
     let node = Node::new("itself");
     let own = "127.0.0.1:7777";
-    let said = node.says(&["share", "--listen", own, "--peer", own], 1);
+    let said = node.says(&["share", "--listen", own, "--peer", own], 2);
     assert!(said.contains("name the others"), "{said}");
 }
 

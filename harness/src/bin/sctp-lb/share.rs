@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use bpf_sctp::lb::Maps;
 use bpf_sctp::lb::attachment::Pins;
 use bpf_sctp::lb::share::{Exchange, Notice};
@@ -28,10 +28,10 @@ pub struct Share {
 impl Share {
     pub fn run(&self, pins: &Pins) -> Result<()> {
         if self.peer.contains(&self.listen) {
-            bail!(
+            crate::usage_error(&format!(
                 "--peer {} is this node itself: name the others",
                 self.listen
-            );
+            ));
         }
         let maps = Maps::pinned(pins.folder())?;
         let listener = TcpListener::bind(self.listen)

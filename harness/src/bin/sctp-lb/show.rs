@@ -259,7 +259,7 @@ mod tests {
             dest: ([203, 0, 113, 1], 3868).into(),
         };
         Association {
-            id: 1,
+            id: u64::MAX,
             state: State::Established,
             original: tuple,
             translated: tuple,
@@ -280,6 +280,7 @@ mod tests {
         let document = serde_json::to_value(association_of(paths)).expect("a document");
         assert_eq!(document["service"], "default/diameter:s6a");
         assert_eq!(document["backend"], "203.0.113.1:3868");
+        assert_eq!(document["id"], "18446744073709551615");
         assert_eq!(document["age"], 0);
         assert_eq!(document["paths"][0]["idle"], 3);
         assert!(document["paths"][1]["idle"].is_null());

@@ -112,7 +112,8 @@ impl<'a> Slices<'a> {
         Ok(found.endpoints.into_values().collect())
     }
 
-    /// Says which ports of SCTP in its slices are of none of the service's, which have these names.
+    /// Says which ports in its slices go nowhere: those of SCTP that are none of the service's, which
+    /// have these names, and those of another protocol that only have the name of one.
     pub fn unnamed_ports(&self, service: &Object<Service>, names: &[&str]) -> Vec<String> {
         let key = (service.namespace.as_str(), service.name.as_str());
         let slices = self.by_service.get(&key).into_iter().flatten();
@@ -125,12 +126,27 @@ impl<'a> Slices<'a> {
             let is_sctp = values::is_sctp(port.protocol.as_deref()) == Ok(true);
             let title = slice.title();
             let service = service.title();
-            (is_sctp && !names.contains(&name)).then(|| {
-                format!("{title}: ports[{index}]: {service} has no port of SCTP named {name:?}")
-            })
+            let problem = match (is_sctp, names.contains(&name)) {
+                (true, false) => format!("{service} has no port of SCTP named {name:?}"),
+                (false, true) => {
+                    format!("{name:?} is SCTP in {service}, and not here: not used")
+                }
+                _ => return None,
+            };
+            Some(format!("{title}: ports[{index}]: {problem}"))
         });
         unnamed.collect()
     }
+}
+
+/// Whether there are endpoints, and none is on the node of this name.
+pub(super) fn are_elsewhere(slices: &[Object<EndpointSlice>], node: &str) -> bool {
+    let endpoints = || {
+        slices
+            .iter()
+            .flat_map(|slice| slice.it.endpoints.iter().flatten())
+    };
+    endpoints().next().is_some() && endpoints().all(|e| e.node_name.as_deref() != Some(node))
 }
 
 fn has_sctp(slice: &EndpointSlice) -> bool {

@@ -56,6 +56,13 @@ impl Header {
         })
     }
 
+    /// Whether it is a list whose items are read.
+    pub fn is_list(&self) -> bool {
+        let item = self.kind.strip_suffix(LIST);
+        let is_read = |item| READ.contains(&(item, self.api_version.as_str()));
+        item.is_some_and(|item| item.is_empty() || is_read(item))
+    }
+
     pub fn is<T: Resource>(&self) -> bool {
         self.api_version == T::API_VERSION && self.kind == T::KIND
     }
@@ -73,13 +80,16 @@ impl Header {
             .into_iter()
             .find(|(meant, version)| is_near(item, meant) && may_be(api_version, version))?;
         let meant = format!("{meant}{suffix}");
-        Some(if *kind != meant {
-            format!("kind: \"{kind}\" of {api_version} is not known: is {meant} meant?")
+        if *kind != meant {
+            let problem =
+                format!("kind: \"{kind}\" of {api_version} is not known: is {meant} meant?");
+            Some(problem)
         } else if api_version != version {
-            format!("apiVersion: {kind} is read as {version}, not as {api_version}")
+            let problem = format!("apiVersion: {kind} is read as {version}, not as {api_version}");
+            Some(problem)
         } else {
-            "items is missing: not a list".to_string()
-        })
+            None
+        }
     }
 }
 

@@ -16,7 +16,7 @@ const DEFAULT_AFFINITY: u64 = 10800;
 const MAX_AFFINITY: u64 = 86400;
 
 /// Further addresses of a service in the cluster, of which Kubernetes has one for each family.
-const ADDRESSES_ANNOTATION: &str = "sctp-lb/addresses";
+pub(super) const ADDRESSES_ANNOTATION: &str = "sctp-lb/addresses";
 
 /// Where a service's clients reach it, and who of its endpoints serves them.
 #[derive(Debug)]

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::Validation;
 use super::kinds::Header;
+use super::reach::ADDRESSES_ANNOTATION;
 use crate::error::{Doing, Error, Result};
 
 /// The namespace of an object that names none.
@@ -62,8 +63,17 @@ impl<T: Metadata<Ty = ObjectMeta>> Object<T> {
     /// An annotation that it may have, with its field.
     pub fn annotation(&self, name: &str) -> Option<(String, &str)> {
         let text = self.it.metadata().annotations.as_ref()?.get(name)?;
-        Some((format!("metadata.annotations[{name}]"), text))
+        Some((annotation_field(name), text))
     }
+}
+
+fn annotation_field(name: &str) -> String {
+    format!("metadata.annotations[{name}]")
+}
+
+/// Whether an annotation is for `sctp-lb`, by its name.
+fn is_ours(name: &str) -> bool {
+    name.split('/').next() == ADDRESSES_ANNOTATION.split('/').next()
 }
 
 /// All that was read.
@@ -80,6 +90,8 @@ pub(super) struct Objects {
     validation: Validation,
     /// Fields that a note was made of.
     unknown: BTreeSet<String>,
+    /// The names of objects that are not read, by file and kind, and version.
+    unread: BTreeMap<(String, String), Vec<String>>,
 }
 
 /// A document of a file.
@@ -131,6 +143,7 @@ pub(super) fn read(files: &[PathBuf], validation: Validation) -> Result<Objects>
             objects.add(Origin { file, number }, document, &Header::default())?;
         }
     }
+    objects.note_unread();
     Ok(objects)
 }
 
@@ -161,6 +174,12 @@ fn documents(path: &Path, text: &str) -> std::result::Result<Vec<Value>, String>
 impl Objects {
     fn add(&mut self, origin: Origin<'_>, mut value: Value, list: &Header) -> Result<()> {
         let header = Header::of(&value, list).map_err(|problem| origin.error(problem))?;
+        let blame = |problem, value: &Value| {
+            Err(origin.error(format!("{}: {problem}", title(&header, value))))
+        };
+        if let Some(problem) = header.mistake() {
+            return blame(problem.as_str(), &value);
+        }
         match (header.items(), value.get_mut("items").map(Value::take)) {
             (Some(of_items), Some(Value::Array(items))) => {
                 let mut items = items.into_iter();
@@ -168,6 +187,7 @@ impl Objects {
             }
             // As Go writes an empty list.
             (Some(_), Some(Value::Null)) => return Ok(()),
+            _ if header.is_list() => return blame("items is missing: not a list", &value),
             _ => {}
         }
         if header.is::<Service>() {
@@ -180,20 +200,16 @@ impl Objects {
             self.push(origin, value, |all| &mut all.pods)
         } else if header.is::<Namespace>() {
             self.push(origin, value, |all| &mut all.namespaces)
-        } else if let Some(problem) = header.mistake() {
-            Err(origin.error(format!("{}: {problem}", title(&header, &value))))
         } else {
-            let Header { api_version, .. } = &header;
-            let title = title(&header, &value);
-            self.notes.push(format!(
-                "{}: {title} ({api_version}): not read",
-                origin.file
-            ));
+            let Header { api_version, kind } = &header;
+            let of = format!("{}: {kind}", origin.file);
+            let unread = self.unread.entry((of, api_version.clone())).or_default();
+            unread.push(id_of(&value));
             Ok(())
         }
     }
 
-    fn push<T: Resource + DeserializeOwned>(
+    fn push<T: Resource + Metadata<Ty = ObjectMeta> + DeserializeOwned>(
         &mut self,
         origin: Origin<'_>,
         value: Value,
@@ -203,6 +219,12 @@ impl Objects {
         for field in unknown {
             self.unknown(&object, &field)?;
         }
+        let annotations = object.it.metadata().annotations.as_ref();
+        let ours = annotations.into_iter().flat_map(BTreeMap::keys);
+        let misspelt = |name: &&String| is_ours(name) && *name != ADDRESSES_ANNOTATION;
+        for name in ours.filter(misspelt) {
+            self.unknown(&object, &annotation_field(name))?;
+        }
         let file = object.file.clone();
         if let Some(other) = self.seen.insert((T::KIND, object.id()), file) {
             let problem = format!("is in {other} already: remove one of them");
@@ -210,6 +232,20 @@ impl Objects {
         }
         list(self).push(object);
         Ok(())
+    }
+
+    /// One note for each kind, as a dump of a cluster has many objects.
+    fn note_unread(&mut self) {
+        for ((kind, api_version), ids) in std::mem::take(&mut self.unread) {
+            let which = match ids.as_slice() {
+                [one] => one.clone(),
+                [first, ..] => format!("{first} and {} more", ids.len() - 1),
+                [] => continue,
+            };
+            let kind = format!("{kind} {which}");
+            let kind = kind.trim_end();
+            self.notes.push(format!("{kind} ({api_version}): not read"));
+        }
     }
 
     /// A field that we know nothing of: it is misspelt, or from a later Kubernetes. In policies
@@ -246,11 +282,17 @@ fn metadata<'a>(value: &'a Value, field: &str) -> Option<&'a str> {
     (!text.is_empty()).then_some(text)
 }
 
+/// The namespace and name of an object that is not read, if it has any.
+fn id_of(value: &Value) -> String {
+    let namespace = metadata(value, "namespace").unwrap_or_default();
+    id(namespace, metadata(value, "name").unwrap_or_default())
+}
+
 /// The kind and name of an object that is not read.
 fn title(header: &Header, value: &Value) -> String {
-    let namespace = metadata(value, "namespace").unwrap_or_default();
-    let id = id(namespace, metadata(value, "name").unwrap_or_default());
-    format!("{} {id}", header.kind).trim_end().to_string()
+    format!("{} {}", header.kind, id_of(value))
+        .trim_end()
+        .to_string()
 }
 
 /// The object that `value` is, and the fields of it that are not known.

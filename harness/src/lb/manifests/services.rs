@@ -29,11 +29,21 @@ pub(super) fn build(
         services: BTreeMap::new(),
         names: BTreeSet::new(),
         claims: BTreeMap::new(),
+        local: false,
     };
     for object in &objects.services {
         builder.add(object)?;
     }
-    Ok(builder.services)
+    let Builder {
+        services, local, ..
+    } = builder;
+    if let Some(node) = &options.node_name
+        && local
+        && endpoints::are_elsewhere(&objects.slices, node)
+    {
+        notes.push(format!("node name {node}: no endpoint is on that node"));
+    }
+    Ok(services)
 }
 
 type Frontends = BTreeMap<SocketAddr, Frontend>;
@@ -53,6 +63,8 @@ struct Builder<'a> {
     names: BTreeSet<ServiceName>,
     /// Whose each frontend is.
     claims: BTreeMap<SocketAddr, ServiceName>,
+    /// Some service is for endpoints of this node only.
+    local: bool,
 }
 
 impl Builder<'_> {
@@ -210,6 +222,7 @@ impl Builder<'_> {
         }
         let several = services.len() > 1;
         for (service, local) in services {
+            self.local |= local;
             let mut name = name.clone();
             if several && local {
                 name.port += LOCAL_SUFFIX;

@@ -72,9 +72,12 @@ pub(super) fn check_address(addr: IpAddr) -> Checked<()> {
 
 /// A prefix. Bits of the host are dropped, as by Kubernetes.
 pub(super) fn cidr(text: &str) -> Checked<IpNet> {
-    let net: IpNet = text
-        .parse()
-        .map_err(|_| format!("\"{text}\" is not a prefix such as 10.0.0.0/8"))?;
+    // ipnet takes addresses with leading zeros, which others take for octal numbers.
+    let addr = text.split('/').next().unwrap_or_default();
+    let net: IpNet = match (addr.parse::<IpAddr>(), text.parse()) {
+        (Ok(_), Ok(net)) => net,
+        _ => return Err(format!("\"{text}\" is not a prefix such as 10.0.0.0/8")),
+    };
     match net {
         IpNet::V6(v6) if v6.prefix_len() >= 96 && v6.addr().to_ipv4_mapped().is_some() => {
             Err(format!("{text} is an IPv4 prefix: write it as one"))
