@@ -35,11 +35,12 @@ hash_of() { sha256sum | cut -c1-16; }
 
 # need_space DIR GIB WHAT: DIR need not exist yet
 need_space() {
-    local dir=$1 free
+    local dir=$1 free or=
+    [[ $dir != "$cache" ]] || or=", or set BPF_SCTP_CACHE to a folder on a larger disk"
     until [[ -d $dir ]]; do dir=$(dirname -- "$dir"); done
     free=$(df --output=avail -B1M -- "$dir" | tail -n 1)
     ((free >= $2 * 1024)) ||
-        die "$3 needs $2 GiB in $1, and $((free / 1024)) GiB are free: make room, or set BPF_SCTP_CACHE to a folder on a larger disk"
+        die "$3 needs $2 GiB in $1, and $((free / 1024)) GiB are free: make room$or"
 }
 
 # Shows that a step is alive: on a terminal one line that is rewritten, else a line every half minute.
@@ -71,4 +72,12 @@ run_step() {
         die "failed (exit code $rc): $what; the whole log is $log"
     fi
     ((SECONDS - start < 10)) || say "  done in $((SECONDS - start)) s"
+}
+
+# build_harness WHAT COMMAND…: a linker that runs out of space does not say so
+build_harness() {
+    local what=$1
+    shift
+    need_space "$repo/target" 2 "$what"
+    run_step "$what" cargo-build cargo "$@" --locked
 }
