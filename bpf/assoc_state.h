@@ -44,6 +44,7 @@ static __always_inline bool has_tag(const struct assoc *assoc, __be32 tag)
 {
 	return tag && (tag == assoc->tags.tag[0] || tag == assoc->tags.tag[1] ||
 		       tag == assoc->pending.tag[0] || tag == assoc->pending.tag[1] ||
+		       tag == assoc->earlier.tag[0] || tag == assoc->earlier.tag[1] ||
 		       tag == assoc->before.tag[0] || tag == assoc->before.tag[1]);
 }
 
@@ -73,6 +74,23 @@ static __always_inline void follow_init(struct assoc *assoc, const struct chunks
 		assoc->pending.tag[peer] = chunks->init_tag;
 }
 
+/*
+ * An INIT has been answered, with the tag that its COOKIE ECHO will have if its sender
+ * takes this answer, and not the one before, to an INIT that was sent twice or forged.
+ */
+static __always_inline void note_answer(struct assoc *assoc, __u32 asker, __be32 vtag, __be32 init_tag)
+{
+	__u32 own = dir_index(!asker), peer = dir_index(asker);
+
+	if (assoc->asker != asker)
+		assoc->earlier = (struct tags){};
+	else if (assoc->pending.tag[own] != vtag || assoc->pending.tag[peer] != init_tag)
+		assoc->earlier = assoc->pending;
+	assoc->pending.tag[own] = vtag;
+	assoc->pending.tag[peer] = init_tag;
+	assoc->asker = asker;
+}
+
 static __always_inline void follow_init_ack(struct assoc *assoc, const struct chunks *chunks,
 					    __u32 dir)
 {
@@ -86,9 +104,7 @@ static __always_inline void follow_init_ack(struct assoc *assoc, const struct ch
 		 * To an INIT that was sent again, also for a stale cookie (section 5.2.6):
 		 * either may be the one that the peer takes.
 		 */
-		assoc->pending.tag[peer] = chunks->init_tag;
-		assoc->pending.tag[own] = assoc->tags.tag[own];
-		assoc->asker = peer;
+		note_answer(assoc, peer, assoc->tags.tag[own], chunks->init_tag);
 	}
 }
 
@@ -128,12 +144,11 @@ static __always_inline void follow_state(struct assoc *assoc, const struct chunk
  * A COOKIE ECHO for tags that both sides have offered: it goes before what was there.
  * It comes from the side that was answered, or who forges one side could do both.
  */
-static __always_inline bool confirms_pending(const struct assoc *assoc, const struct chunks *chunks,
-					     __u32 dir, __be32 vtag)
+static __always_inline bool confirms(const struct tags *tags, const struct assoc *assoc,
+				     const struct chunks *chunks, __u32 dir, __be32 vtag)
 {
 	return saw(chunks, CHUNK_COOKIE_ECHO) && assoc->asker == dir &&
-	       assoc->pending.tag[dir_index(!dir)] &&
-	       tag_matches(&assoc->pending, chunks, dir, vtag);
+	       tags->tag[dir_index(!dir)] && tag_matches(tags, chunks, dir, vtag);
 }
 
 /* What a packet is to its association. */
@@ -150,13 +165,11 @@ enum follow {
 static __always_inline enum follow follow_answer(struct assoc *assoc, const struct chunks *chunks,
 						 __u32 dir, __be32 vtag)
 {
-	__u32 own = dir_index(dir), peer = dir_index(!dir);
+	__u32 peer = dir_index(!dir);
 	bool asked = assoc->inits & 1U << peer;
 
 	if (saw(chunks, CHUNK_INIT_ACK) && asked) {
-		assoc->pending.tag[own] = vtag;
-		assoc->pending.tag[peer] = chunks->init_tag;
-		assoc->asker = peer;
+		note_answer(assoc, peer, vtag, chunks->init_tag);
 		return FOLLOW_PASS;
 	}
 	if (chunks->seen != 1U << CHUNK_ABORT)
@@ -171,10 +184,13 @@ static __always_inline enum follow follow_tagged(struct assoc *assoc, const stru
 
 	if (!(chunks->seen & STATE_CHUNKS) && ours)
 		return FOLLOW_OURS;
-	if (confirms_pending(assoc, chunks, dir, vtag)) {
+	if (confirms(&assoc->earlier, assoc, chunks, dir, vtag))
+		assoc->pending = assoc->earlier;
+	if (confirms(&assoc->pending, assoc, chunks, dir, vtag)) {
 		assoc->before = assoc->tags;
 		assoc->tags = assoc->pending;
 		assoc->pending = (struct tags){};
+		assoc->earlier = (struct tags){};
 		assoc->inits = 0;
 		assoc->state = ASSOC_COOKIE_ECHOED;
 	} else if (!ours) {

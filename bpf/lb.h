@@ -153,9 +153,11 @@ static __noinline bool is_translated(const struct packet *pkt, const struct chun
 	assoc = bpf_map_lookup_elem(&assocs, &path->assoc);
 	if (!assoc || !path_is_allowed(&reply, path, assoc))
 		return false;
+	/* Its sender and its receiver are at the ends of the path: who has the tag may be the sender himself. */
 	if (saw(chunks, CHUNK_INIT))
-		return has_tag(assoc, chunks->init_tag) ||
-		       assoc->inits & 1U << dir_index(!path->dir);
+		return policy_allows(&path->to.daddr, &reply.saddr, reply.sport) &&
+		       (has_tag(assoc, chunks->init_tag) ||
+			assoc->inits & 1U << dir_index(!path->dir));
 	return has_tag(assoc, pkt->sctp.vtag);
 }
 
@@ -164,9 +166,12 @@ static __noinline int open_directly(ctx_t *ctx, struct packet *pkt, struct chunk
 				    const struct tags *before)
 {
 	struct lb_settings *settings = get_settings();
+	__u32 generation = settings ? settings->generation : 0;
 	struct opening *opening;
 	int reason;
 
+	/* As in path_is_allowed(). */
+	barrier();
 	if (is_translated(pkt, chunks))
 		return CTX_PASS;
 	if (!policy_allows(&pkt->saddr, &pkt->daddr, pkt->sctp.dest))
@@ -174,7 +179,9 @@ static __noinline int open_directly(ctx_t *ctx, struct packet *pkt, struct chunk
 	/* One that is older than the policies: it is judged by them, packet by packet. */
 	if (!saw(chunks, CHUNK_INIT))
 		return CTX_PASS;
-	opening = begin_opening(pkt, chunks, settings ? settings->generation : 0, before);
+	if (is_frontend(&pkt->saddr, pkt->sctp.source))
+		return drop(ctx, pkt, STAT_DROP_NO_ASSOC);
+	opening = begin_opening(pkt, chunks, generation, before);
 	if (!opening)
 		return CTX_DROP;
 	reason = read_addrs(ctx, pkt, &opening->named);
@@ -336,6 +343,12 @@ static __noinline int receive_init(ctx_t *ctx, struct packet *pkt, struct way *w
 	return read_addrs(ctx, pkt, &opening->named);
 }
 
+/* An INIT that anybody may have sent: the tag of the first one is known to its ends. */
+static __always_inline bool is_new_init(const struct assoc *assoc, const struct chunks *chunks)
+{
+	return saw(chunks, CHUNK_INIT) && chunks->init_tag != assoc->tags.tag[DIR_REPLY];
+}
+
 /* What else a packet does that its association has followed. Returns 0, or the reason to drop it. */
 static __always_inline int follow_path(ctx_t *ctx, struct packet *pkt, struct way *way,
 				       struct assoc *assoc, struct chunks *chunks)
@@ -350,7 +363,7 @@ static __always_inline int follow_path(ctx_t *ctx, struct packet *pkt, struct wa
 			index_tag(assoc, path->assoc, DIR_REPLY, assoc->tags.tag[DIR_REPLY]);
 	}
 	if (path->dir == DIR_ORIGINAL && path->shared)
-		lead_back(&way->tuple, path);
+		lead_back(&way->tuple, path, is_new_init(assoc, chunks) ? pkt->now : 0);
 	if (chunks->seen & INIT_CHUNKS)
 		return translate_addrs(ctx, pkt, path, chunks);
 	return chunks->asconf ? handle_asconf(ctx, pkt, path, chunks) : 0;
@@ -395,6 +408,8 @@ static __always_inline bool is_doubtful(struct way *way, const struct chunks *ch
 	       !is_proven(&way->tuple, &way->path);
 }
 
+#define NO_PROOF (1U << CHUNK_ABORT | 1U << CHUNK_INIT_ACK)
+
 /* @found: the entry that the path was copied from, which may become another's meanwhile */
 static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct way *way,
 				   struct path *found)
@@ -414,6 +429,12 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct way *w
 		delete_path(&way->tuple, path->assoc);
 		return AGAIN;
 	}
+	pkt->now = bpf_ktime_get_coarse_ns();
+	/* Who ends it may have ended himself. */
+	if (assoc->opener && pkt->now > assoc->expires) {
+		forget_assoc(assoc, path->assoc);
+		return AGAIN;
+	}
 	if (walk_chunks(ctx, pkt, &chunks))
 		return drop(ctx, pkt, STAT_DROP_CHUNKS);
 	if (chunks.seen & INIT_CHUNKS)
@@ -422,15 +443,17 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct way *w
 		return reason == AGAIN ? AGAIN : drop(ctx, pkt, reason);
 	if (!path_is_allowed(&way->tuple, path, assoc))
 		return drop(ctx, pkt, STAT_DROP_POLICY);
-	pkt->now = bpf_ktime_get_coarse_ns();
 	chunks.unproven = is_doubtful(way, &chunks);
 	follow = follow_assoc(ctx, assoc, pkt, &chunks, path);
 	if (!follow)
 		return may_be_others(assoc, way, &chunks, pkt->sctp.vtag) ? AGAIN :
 		       drop(ctx, pkt, STAT_DROP_TAG);
 	too_big = path->dir == DIR_REPLY && is_too_big(ctx, pkt, path);
-	/* An ABORT may refuse what was none of the association's, and who has the T bit knows of none. */
-	proven = follow == FOLLOW_OURS && !saw(&chunks, CHUNK_ABORT) && !chunks.t_bit;
+	/*
+	 * An ABORT may refuse what was none of the association's, and who has the T bit knows of
+	 * none. An INIT ACK has the tag that whoever sent the INIT has chosen.
+	 */
+	proven = follow == FOLLOW_OURS && !(chunks.seen & NO_PROOF) && !chunks.t_bit;
 	note_packet(found, path, pkt, proven);
 	if (proven && !path->confirmed && path->dir == DIR_REPLY) {
 		claim_way_there(path);

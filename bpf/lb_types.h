@@ -63,6 +63,7 @@ struct assoc {
 	__u8 inits;			/* a bit for each direction that has sent another INIT */
 	__u8 asker;			/* the direction whose INIT the pending tags answer */
 	struct tags pending;		/* of a restart that no COOKIE ECHO has confirmed */
+	struct tags earlier;		/* what was pending before, by another answer to the same side */
 	struct tags before;		/* of what ended here, of which one side may not know yet */
 	__be32 indexed[2];		/* the tags, by direction, by which it is in the map by_tag */
 	__u32 opener;			/* the node that opened it, whose copy user space ends; 0: this one */

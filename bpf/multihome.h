@@ -75,14 +75,33 @@ static __noinline int load_addrs(struct opening *opening, __u64 id)
 	return 0;
 }
 
+/* Another CPU may have dropped an address of the client meanwhile, and knew nothing of its new paths. */
+static __noinline int delete_dropped(struct opening *opening, __u64 id)
+{
+	struct assoc_addrs *kept = bpf_map_lookup_elem(&multihomed, &id);
+	struct ip_addr addr;
+	__u32 i;
+
+	if (!kept || !opening)
+		return 0;
+	bpf_for(i, 0, MAX_ADDRS) {
+		addr = *addr_at(&opening->addrs.client, i);
+		if (i < opening->addrs.client.nr && !addr_bit(&kept->client, &addr))
+			delete_paths_of(opening, &addr);
+	}
+	return 0;
+}
+
 /* Add the paths of those of the client's addresses. Returns whether the association is still there. */
 static __always_inline bool keep_paths(struct opening *opening, __u32 clients)
 {
 	__u64 id = opening->path.assoc;
 
 	set_paths(opening, clients);
-	if (bpf_map_lookup_elem(&assocs, &id))
+	if (bpf_map_lookup_elem(&assocs, &id)) {
+		delete_dropped(opening, id);
 		return true;
+	}
 	/* It has ended meanwhile, on another CPU, which knew nothing of these. */
 	bpf_map_delete_elem(&multihomed, &id);
 	delete_paths(opening, id);

@@ -9,6 +9,7 @@
 #ifndef __PATHS_H
 #define __PATHS_H
 
+#include "assoc_state.h"
 #include "lb_maps.h"
 #include "lb_stats.h"
 #include "loop.h"
@@ -324,6 +325,21 @@ static __always_inline bool is_opening(__u64 id)
 	return assoc && assoc->state == ASSOC_COOKIE_WAIT;
 }
 
+/*
+ * Whether an address and port are a service's: what is not translated neither goes
+ * there nor comes from there, whoever says that it is his.
+ */
+static __noinline bool is_frontend(const struct ip_addr *addr, __be16 port)
+{
+	struct endpoint key = {};
+
+	if (!addr)
+		return false;
+	key.addr = *addr;
+	key.port = port;
+	return bpf_map_lookup_elem(&services, &key);
+}
+
 /* Set the path of opening->key to opening->path. What is known of it stays. */
 __noinline int set_path(struct opening *opening)
 {
@@ -337,7 +353,9 @@ __noinline int set_path(struct opening *opening)
 	path->mtu = 0;
 	path->generation = 0;
 	found = bpf_map_lookup_elem(&paths, &opening->key);
-	if (found && is_taken(found, path->assoc)) {
+	if ((found && is_taken(found, path->assoc)) ||
+	    (!opening->service && (is_frontend(&opening->key.saddr, opening->key.sport) ||
+				   is_frontend(&opening->key.daddr, opening->key.dport)))) {
 		count(STAT_PATHS_REFUSED);
 		return 0;
 	}
@@ -526,11 +544,17 @@ __noinline int delete_paths(struct opening *opening, __u64 id)
 	return 0;
 }
 
-/* Have replies go where a packet came from, whose path shares its way back with others. */
-static __noinline int lead_back(struct tuple *tuple, struct path *path)
+/* The path there of who is led to now has been used so lately: in nanoseconds. */
+#define LED_INTERVAL 1000000000ULL
+
+/*
+ * Have replies go where a packet came from, whose path shares its way back with others.
+ * @init: if it is an INIT of anybody, when it came: it leads nobody away who is there.
+ */
+static __noinline int lead_back(struct tuple *tuple, struct path *path, __u64 init)
 {
 	struct opening *opening = get_opening();
-	struct path *back;
+	struct path *back, *led;
 
 	if (!opening || !tuple || !path)
 		return 0;
@@ -540,6 +564,11 @@ static __noinline int lead_back(struct tuple *tuple, struct path *path)
 	if (!back || back->assoc != path->assoc || same_tuple(&back->to, &opening->from))
 		return 0;
 	opening->path = *back;
+	reverse_tuple(&opening->key, &opening->path.to);
+	led = init ? own_path(&opening->key, path->assoc) : NULL;
+	if (led && !has_passed(init, led->seen, LED_INTERVAL))
+		return 0;
+	reverse_tuple(&opening->key, &path->to);
 	opening->path.to = opening->from;
 	return bpf_map_update_elem(&paths, &opening->key, &opening->path, BPF_EXIST);
 }

@@ -57,7 +57,7 @@ unsafe impl MapBytes for assoc_addrs {}
 unsafe impl MapBytes for tag_key {}
 
 /// To be raised with each change of what is in the maps, or in what order counters are.
-const LAYOUT: u32 = 7;
+const LAYOUT: u32 = 8;
 
 /// The most addresses of a client, of a service and of a backend (`bpf/lb_types.h`).
 pub(crate) const MAX_ADDRS: usize = 8;
@@ -65,7 +65,7 @@ pub(crate) const MAX_ADDRS: usize = 8;
 const _: () = {
     assert!(size_of::<tuple>() == 2 * 16 + 2 * 2);
     assert!(size_of::<path>() == 2 * 8 + 36 + 12);
-    assert!(size_of::<assoc>() == 16 + 4 + 4 + 3 * 8 + 8 + 16 + 4 * 8 + 2 * 36 + 6 * 4);
+    assert!(size_of::<assoc>() == 16 + 4 + 4 + 3 * 8 + 8 + 16 + 5 * 8 + 2 * 36 + 6 * 4);
     assert!(size_of::<event>() == 8 + 2 * 4 + 2 * 36 + 2 * 4);
     assert!(size_of::<addr_list>() == 4 + MAX_ADDRS * 16);
     assert!(size_of::<assoc_addrs>() == 3 * size_of::<addr_list>() + 7 * 4 + 2 * 16);

@@ -388,6 +388,24 @@ fn an_adopted_association_lasts_as_long_as_was_said_last() {
     });
 }
 
+/// Who would release it has ended.
+#[test]
+fn an_adopted_association_ends_by_itself_at_its_next_packet() {
+    require!(Feature::Root, Feature::Btf);
+    with_nodes(HOOKS[0], false, false, |one, other| {
+        run_steps(one, false, &OPEN);
+        let record = Record {
+            ttl_ms: 0,
+            ..only_record(one.maps())
+        };
+        adopt(other.maps(), &record);
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(associations(other.maps()).len(), 1);
+        run_steps(other, false, &["C1>V1 B DATA => drop_no_assoc"]);
+        expect_gone(other, false);
+    });
+}
+
 #[rstest]
 fn strictly_a_stray_reply_is_dropped(
     #[values(Hook::Tc, Hook::Xdp)] hook: Hook,

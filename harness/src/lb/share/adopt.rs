@@ -115,6 +115,7 @@ fn set_tags(assoc: &mut assoc, tags: [u32; 2]) {
     if assoc.tags.tag != tags {
         assoc.tags.tag = tags;
         assoc.pending = Default::default();
+        assoc.earlier = Default::default();
         assoc.inits = 0;
     }
 }

@@ -263,3 +263,63 @@ fn a_port_is_one_associations_in_both_families(#[values(Hook::Tc, Hook::Xdp)] ho
         assert_eq!(all.len(), ports.len(), "{ports:?}");
     });
 }
+
+/// An INIT ACK has the tag that was in the INIT, whoever sent that.
+#[rstest]
+fn who_answers_an_init_knows_nobody(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (vip, backend) = (place.vip(), place.backend(1));
+    let (client, other) = (place.client(), at("192.0.2.77", place.client().port()));
+    with_lb(place, &desired(service(place, &[backend])), |lb| {
+        establish(lb, other, vip, backend);
+        let ack = chunk::init(2, 0x0bad_0bad, &[]);
+        // As the client, whom the backend does not know.
+        for forged in [
+            spec(client, vip, BACKEND_TAG, chunk::chunk(4, 0, &[0; 4])),
+            spec(client, vip, 0, chunk::init(1, CLIENT_TAG, &[])),
+            spec(backend, client, CLIENT_TAG, ack),
+        ] {
+            outcome_of(lb, &forged).expect("the right tag");
+        }
+        outcome_of(lb, &spec(client, vip, 0, chunk::init(1, 7, &[]))).expect("it is opened");
+        let all = lb.maps().associations().expect("it can be read");
+        assert!(all.iter().any(|assoc| assoc.original.source == client));
+    });
+}
+
+/// Behind masquerade all of a client's addresses have one way back.
+#[rstest]
+fn an_init_leads_nobody_away_who_is_there(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let mut wanted = service(place, &[place.backend(1)]);
+    wanted.frontends = [(place.vip(), frontend(true))].into();
+    with_lb(place, &desired(wanted), |lb| {
+        let node = [place.node().ip()];
+        lb.maps().set_masquerade(&node).expect("a setting");
+        let (client, vip, backend) = (place.client(), place.vip(), place.backend(1));
+        let second = at("192.0.2.2", client.port());
+        let source = shake(lb, place, client, second.ip(), [CLIENT_TAG, BACKEND_TAG]);
+        let sack = |from, to| spec(from, to, CLIENT_TAG, chunk::chunk(3, 0, &[0; 4]));
+        let heard = |from| {
+            let heartbeat = spec(from, vip, BACKEND_TAG, chunk::chunk(4, 0, &[0; 4]));
+            outcome_of(lb, &heartbeat).expect("the right tag");
+        };
+        let init = spec(second, vip, 0, chunk::init(1, 0x0bad_0bad, &[]));
+        heard(second);
+        // A machine that stops in between shows nothing.
+        let lately = (0..10).any(|_| {
+            heard(client);
+            let start = Instant::now();
+            outcome_of(lb, &init).expect("a path of the client");
+            start.elapsed() < Duration::from_millis(500)
+        });
+        assert!(lately, "the machine is too slow");
+        expect_translated(lb, &sack(backend, source), &sack(vip, client));
+        // A client that restarts, and has only this address left, sends it again.
+        std::thread::sleep(Duration::from_millis(1100));
+        outcome_of(lb, &init).expect("a path of the client");
+        expect_translated(lb, &sack(backend, source), &sack(vip, second));
+    });
+}

@@ -318,3 +318,67 @@ fn a_forged_init_does_not_let_its_peer_in(#[values(Hook::Tc, Hook::Xdp)] hook: H
         expect_drop(lb, &init(peer, client), "drop_policy");
     });
 }
+
+/// The same, by a service that he serves.
+#[rstest]
+fn a_forged_init_does_not_let_a_backend_in(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (client, vip, backend) = (place.client(), place.vip(), place.backend(1));
+    for rules in [vec![], vec![rule(vec![only(backend)], ports(0, u16::MAX))]] {
+        let denied = rules.is_empty();
+        with_lb(
+            place,
+            &with_policy(place, client.ip(), ingress(rules)),
+            |lb| {
+                outcome_of(lb, &init(client, vip)).expect("what the client may open");
+                let own = init(vip, client);
+                if denied {
+                    expect_drop(lb, &own, "drop_policy");
+                } else {
+                    let frame = own.build().expect("it fits").bytes;
+                    expect_unchanged(lb, &frame, "an INIT that has been translated");
+                }
+            },
+        );
+    }
+}
+
+/// What is not translated must not take the place of what is.
+#[rstest]
+fn a_service_is_nobodys_address(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (client, vip, backend) = (place.client(), place.vip(), place.backend(1));
+    let policy = EndpointPolicy {
+        ingress: None,
+        egress: Some(vec![rule(vec![place.everybody()], ports(0, u16::MAX))]),
+    };
+    let (other, peer) = (
+        at("192.0.2.77", client.port()),
+        at("192.0.2.88", vip.port()),
+    );
+    // Whose association it is tracked for: another's, who names both ends; or the client's own.
+    for endpoint in [other, client] {
+        with_lb(
+            place,
+            &with_policy(place, endpoint.ip(), policy.clone()),
+            |lb| {
+                let names = |kind, tag, addr: SocketAddr| {
+                    chunk::init(kind, tag, &address_parameter(addr.ip()))
+                };
+                for forged in [
+                    spec(other, peer, 0, names(1, CLIENT_TAG, client)),
+                    spec(peer, other, CLIENT_TAG, names(2, BACKEND_TAG, vip)),
+                    spec(vip, client, CLIENT_TAG, chunk::data(b"forged")),
+                    spec(client, vip, BACKEND_TAG, chunk::data(b"forged")),
+                    init(vip, client),
+                ] {
+                    // Some pass, as nobody has asked for a policy.
+                    let _ = outcome_of(lb, &forged);
+                }
+                expect_translated(lb, &init(client, vip), &init(client, backend));
+            },
+        );
+    }
+}
