@@ -180,7 +180,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         if let Some(pins) = &self.pins {
             // What is left then is of a process that is gone: the next has another folder.
-            let _ = pins.detach_all();
+            let _ = self.lab.translator.run(|| pins.detach_all());
         }
     }
 }

@@ -141,7 +141,8 @@ impl Balanced {
 
 impl Drop for Balanced {
     fn drop(&mut self) {
-        self.pins.detach_all().expect("it detaches");
+        let detached = self.lab.translator.run(|| self.pins.detach_all());
+        detached.expect("a namespace").expect("it detaches");
     }
 }
 

@@ -237,8 +237,9 @@ impl Balanced {
 
 impl Drop for Balanced {
     fn drop(&mut self) {
-        for pins in &self.pins {
-            pins.detach_all().expect("it detaches");
+        for (node, pins) in self.planes.nodes.iter().zip(&self.pins) {
+            let detached = node.run(|| pins.detach_all());
+            detached.expect("a namespace").expect("it detaches");
         }
     }
 }
