@@ -298,6 +298,9 @@ static __always_inline bool is_other_init(const struct assoc *assoc, struct tupl
 {
 	if (!saw(chunks, CHUNK_INIT))
 		return false;
+	/* To what has become a service's since. */
+	if (!assoc->service && is_only_init(assoc) && find_service(tuple))
+		return true;
 	if (path->dir == DIR_ORIGINAL)
 		return chunks->init_tag != assoc->tags.tag[DIR_REPLY] && !is_proven(tuple, path);
 	return is_others(tuple, path, assoc->service);
@@ -343,15 +346,16 @@ static __noinline int receive_init(ctx_t *ctx, struct packet *pkt, struct way *w
 	return read_addrs(ctx, pkt, &opening->named);
 }
 
-/* An INIT that anybody may have sent: the tag of the first one is known to its ends. */
-static __always_inline bool is_new_init(const struct assoc *assoc, const struct chunks *chunks)
+/* The INIT that opened the association, sent again: another one anybody may send. */
+static __always_inline bool is_same_init(const struct assoc *assoc, const struct chunks *chunks)
 {
-	return saw(chunks, CHUNK_INIT) && chunks->init_tag != assoc->tags.tag[DIR_REPLY];
+	return saw(chunks, CHUNK_INIT) && chunks->init_tag == assoc->tags.tag[DIR_REPLY];
 }
 
 /* What else a packet does that its association has followed. Returns 0, or the reason to drop it. */
 static __always_inline int follow_path(ctx_t *ctx, struct packet *pkt, struct way *way,
-				       struct assoc *assoc, struct chunks *chunks)
+				       struct assoc *assoc, struct chunks *chunks,
+				       enum follow follow)
 {
 	struct path *path = &way->path;
 
@@ -363,21 +367,26 @@ static __always_inline int follow_path(ctx_t *ctx, struct packet *pkt, struct wa
 			index_tag(assoc, path->assoc, DIR_REPLY, assoc->tags.tag[DIR_REPLY]);
 	}
 	if (path->dir == DIR_ORIGINAL && path->shared)
-		lead_back(&way->tuple, path, is_new_init(assoc, chunks) ? pkt->now : 0);
+		lead_back(&way->tuple, path,
+			  follow == FOLLOW_OURS || is_same_init(assoc, chunks) ? 0 : pkt->now);
 	if (chunks->seen & INIT_CHUNKS)
 		return translate_addrs(ctx, pkt, path, chunks);
 	return chunks->asconf ? handle_asconf(ctx, pkt, path, chunks) : 0;
 }
 
-/* What a packet, and the route for it, say of its path. @found: the entry in the map */
+/*
+ * What a packet, and the route for it, say of its path. @found: the entry in the map;
+ * @ours: it has the right tag, and is not only what anybody may send
+ */
 static __always_inline void note_packet(struct path *found, const struct path *path,
-					const struct packet *pkt, bool proven)
+					const struct packet *pkt, bool ours, bool proven)
 {
 	const __u32 noted = offsetof(struct path, mtu);
 
 	if (found->assoc != path->assoc)
 		return;
-	found->seen = pkt->now;
+	if (ours || !found->seen)
+		found->seen = pkt->now;
 	__builtin_memcpy(&found->mtu, &path->mtu, sizeof(*path) - noted);
 	if (proven && !path->confirmed)
 		found->confirmed = 1;
@@ -454,7 +463,7 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct way *w
 	 * none. An INIT ACK has the tag that whoever sent the INIT has chosen.
 	 */
 	proven = follow == FOLLOW_OURS && !(chunks.seen & NO_PROOF) && !chunks.t_bit;
-	note_packet(found, path, pkt, proven);
+	note_packet(found, path, pkt, follow == FOLLOW_OURS, proven);
 	if (proven && !path->confirmed && path->dir == DIR_REPLY) {
 		claim_way_there(path);
 		let_leave(path);
@@ -464,7 +473,7 @@ static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct way *w
 		return CTX_PASS;
 	}
 	if (chunks.seen & PATH_CHUNKS || chunks.asconf || path->shared) {
-		reason = follow_path(ctx, pkt, way, assoc, &chunks);
+		reason = follow_path(ctx, pkt, way, assoc, &chunks, follow);
 		if (reason)
 			return drop(ctx, pkt, reason);
 	}

@@ -88,8 +88,8 @@ struct assoc_addrs {
 	struct addr_list vip;		/* as clients know the backend */
 	struct addr_list backend;
 	__u32 available;		/* a bit for each of the backend's that it uses */
-	__u32 offered[2];		/* by its INIT ACKs, to the COOKIE ECHO that has this tag: */
-	__be32 offered_tag[2];		/* first that of the association, then of another INIT */
+	__u32 offered[3];		/* by its INIT ACKs, to the COOKIE ECHO that has this tag: */
+	__be32 offered_tag[3];		/* first that of the association, then of the last two others */
 	__u8 leaving;			/* a bit for each of the client's that go when the backend answers */
 	__u8 leaver;			/* this one, from which the client has said so: its bit */
 	__u8 pad[2];

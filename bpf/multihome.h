@@ -79,14 +79,18 @@ static __noinline int load_addrs(struct opening *opening, __u64 id)
 static __noinline int delete_dropped(struct opening *opening, __u64 id)
 {
 	struct assoc_addrs *kept = bpf_map_lookup_elem(&multihomed, &id);
+	struct assoc *assoc = bpf_map_lookup_elem(&assocs, &id);
 	struct ip_addr addr;
 	__u32 i;
 
-	if (!kept || !opening)
+	if (!kept || !assoc || !opening)
 		return 0;
+	bpf_spin_lock(&assoc->lock);
+	opening->latest = kept->client;
+	bpf_spin_unlock(&assoc->lock);
 	bpf_for(i, 0, MAX_ADDRS) {
 		addr = *addr_at(&opening->addrs.client, i);
-		if (i < opening->addrs.client.nr && !addr_bit(&kept->client, &addr))
+		if (i < opening->addrs.client.nr && !addr_bit(&opening->latest, &addr))
 			delete_paths_of(opening, &addr);
 	}
 	return 0;
@@ -195,6 +199,7 @@ static __noinline int open_paths(struct tuple *tuple, struct path *path, __be32 
 		return 0;
 	take_offer(kept, 0, vtag);
 	take_offer(kept, 1, vtag);
+	take_offer(kept, 2, vtag);
 	if (!may_claim()) {
 		count(STAT_PATHS_REFUSED);
 		return 0;
@@ -346,6 +351,10 @@ __noinline int translate_addrs(ctx_t *ctx, struct packet *pkt, struct path *path
 	assoc = bpf_map_lookup_elem(&assocs, &id);
 	if (kept && assoc && saw(chunks, CHUNK_INIT_ACK)) {
 		which = dir_index(chunks->init_tag != assoc->tags.tag[DIR_ORIGINAL]);
+		if (which && kept->offered_tag[1] != chunks->init_tag) {
+			kept->offered[2] = kept->offered[1];
+			kept->offered_tag[2] = kept->offered_tag[1];
+		}
 		kept->offered[which] = used_addrs(opening);
 		kept->offered_tag[which] = chunks->init_tag;
 	}
@@ -373,12 +382,13 @@ static __always_inline int add_client(struct assoc *assoc, __u64 id, struct open
 static __always_inline void drop_client(struct assoc *assoc, struct assoc_addrs *kept,
 					struct opening *opening, const struct ip_addr *addr)
 {
-	delete_paths_of(opening, addr);
 	bpf_spin_lock(&assoc->lock);
 	take_addr(&kept->client, addr);
 	/* The bits are others' now. */
 	kept->leaving = 0;
 	bpf_spin_unlock(&assoc->lock);
+	/* Now: who adds some meanwhile looks at the list afterwards. */
+	delete_paths_of(opening, addr);
 	opening->addrs = *kept;
 }
 
@@ -537,8 +547,10 @@ static __noinline bool learn_init(struct packet *pkt, struct tuple *tuple, __be3
 	backend = nth_of(addr_bit(&opening->addrs.backend, &opening->path.to.daddr), 0);
 	if (backend < MAX_ADDRS)
 		set_path_back(opening, client, backend);
-	if (bpf_map_lookup_elem(&assocs, &id))
+	if (bpf_map_lookup_elem(&assocs, &id)) {
+		delete_dropped(opening, id);
 		return true;
+	}
 	delete_paths(opening, id);
 	return false;
 }

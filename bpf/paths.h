@@ -30,6 +30,7 @@ struct opening {
 	struct path path;
 	struct assoc_addrs addrs;
 	struct addr_list named;		/* addresses in an INIT or INIT ACK, its source first */
+	struct addr_list latest;	/* the client's, after its paths were set */
 	__be32 init_tag;
 	struct tags before;		/* see struct assoc */
 	__u32 service;
@@ -329,14 +330,10 @@ static __always_inline bool is_opening(__u64 id)
  * Whether an address and port are a service's: what is not translated neither goes
  * there nor comes from there, whoever says that it is his.
  */
-static __noinline bool is_frontend(const struct ip_addr *addr, __be16 port)
+static __always_inline bool is_frontend(const struct ip_addr *addr, __be16 port)
 {
-	struct endpoint key = {};
+	struct endpoint key = { .addr = *addr, .port = port };
 
-	if (!addr)
-		return false;
-	key.addr = *addr;
-	key.port = port;
 	return bpf_map_lookup_elem(&services, &key);
 }
 
@@ -549,7 +546,7 @@ __noinline int delete_paths(struct opening *opening, __u64 id)
 
 /*
  * Have replies go where a packet came from, whose path shares its way back with others.
- * @init: if it is an INIT of anybody, when it came: it leads nobody away who is there.
+ * @init: if anybody may have sent it, when it came: it leads nobody away from another address who is there.
  */
 static __noinline int lead_back(struct tuple *tuple, struct path *path, __u64 init)
 {
@@ -563,12 +560,13 @@ static __noinline int lead_back(struct tuple *tuple, struct path *path, __u64 in
 	back = bpf_map_lookup_elem(&paths, &opening->key);
 	if (!back || back->assoc != path->assoc || same_tuple(&back->to, &opening->from))
 		return 0;
-	opening->path = *back;
-	reverse_tuple(&opening->key, &opening->path.to);
-	led = init ? own_path(&opening->key, path->assoc) : NULL;
+	reverse_tuple(&opening->key, &back->to);
+	led = init && !same_addr(&back->to.daddr, &tuple->saddr) ?
+	      own_path(&opening->key, path->assoc) : NULL;
 	if (led && !has_passed(init, led->seen, LED_INTERVAL))
 		return 0;
 	reverse_tuple(&opening->key, &path->to);
+	opening->path = *back;
 	opening->path.to = opening->from;
 	return bpf_map_update_elem(&paths, &opening->key, &opening->path, BPF_EXIST);
 }

@@ -68,7 +68,7 @@ const _: () = {
     assert!(size_of::<assoc>() == 16 + 4 + 4 + 3 * 8 + 8 + 16 + 5 * 8 + 2 * 36 + 6 * 4);
     assert!(size_of::<event>() == 8 + 2 * 4 + 2 * 36 + 2 * 4);
     assert!(size_of::<addr_list>() == 4 + MAX_ADDRS * 16);
-    assert!(size_of::<assoc_addrs>() == 3 * size_of::<addr_list>() + 7 * 4 + 2 * 16);
+    assert!(size_of::<assoc_addrs>() == 3 * size_of::<addr_list>() + 9 * 4 + 2 * 16);
     assert!(size_of::<tag_key>() == 4 + 2 * 2);
     assert!(size_of::<service>() == 6 * 4 + 4);
     assert!(size_of::<backend>() == 20 + 4 + 4 + size_of::<addr_list>());

@@ -382,3 +382,26 @@ fn a_service_is_nobodys_address(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
         );
     }
 }
+
+/// Who asked at an address before it was a service's, and still waits for an answer.
+#[rstest]
+fn a_service_that_comes_later_is_found(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (client, vip, backend) = (place.client(), place.vip(), place.backend(1));
+    let policy = EndpointPolicy {
+        ingress: None,
+        egress: Some(vec![rule(vec![place.everybody()], ports(0, u16::MAX))]),
+    };
+    let with_service = with_policy(place, client.ip(), policy);
+    let without = Desired {
+        services: Default::default(),
+        ..with_service.clone()
+    };
+    with_lb(place, &without, |lb| {
+        let frame = init(client, vip).build().expect("it fits").bytes;
+        expect_unchanged(lb, &frame, "what goes to no service");
+        lb.maps().apply(&with_service).expect("there is room");
+        expect_translated(lb, &init(client, vip), &init(client, backend));
+    });
+}
