@@ -12,6 +12,8 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use libbpf_rs::{Link, MapCore, MapHandle};
 use nix::errno::Errno;
@@ -31,6 +33,9 @@ use crate::tcx::{self, Point};
 
 /// Where bpffs usually is.
 const BPFFS: &str = "/sys/fs/bpf";
+/// How long, and how often, who wants to change a load balancer waits for another.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_POLL: Duration = Duration::from_millis(50);
 /// Where the pins of a load balancer are, if nobody says otherwise.
 pub const PINS: &str = "/sys/fs/bpf/sctp-lb";
 
@@ -71,7 +76,7 @@ fn point_name(point: Point) -> &'static str {
 /// A device that a load balancer is attached to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Attached {
-    /// The device, by the name that it had when it was attached to last.
+    /// The device, by its name; in another network namespace by the one that it had when it was attached to.
     pub device: String,
     /// `tcx-ingress`, `tcx-egress` or `xdp`.
     pub point: String,
@@ -148,21 +153,34 @@ impl Pins {
         self.links(point).join(file_name(device))
     }
 
-    /// Keeps other processes from changing this load balancer, as long as the guard lives.
+    /// Keeps other processes from changing this load balancer, as long as the guard lives. Waits
+    /// for one that is doing so.
     ///
     /// # Errors
-    /// [`Error::Busy`] if one is doing so.
+    /// [`Error::Busy`] if that takes too long.
     pub fn lock(&self) -> Result<Flock<File>> {
-        lock(&self.folder)
+        let start = Instant::now();
+        loop {
+            match lock(&self.folder) {
+                Err(Error::Busy(_)) if start.elapsed() < LOCK_PATIENCE => thread::sleep(LOCK_POLL),
+                result => return result,
+            }
+        }
     }
 
     /// Keeps other processes from watching this load balancer, as long as the guard lives: each
     /// event is for one of them only.
     ///
     /// # Errors
-    /// [`Error::Busy`] if one is doing so.
+    /// [`Error::Refused`] if one is doing so.
     pub fn lock_events(&self) -> Result<Flock<File>> {
-        lock(&self.folder.join("links"))
+        lock(&self.folder.join("links")).map_err(|error| match error {
+            Error::Busy(_) => Error::Refused(format!(
+                "another sctp-lb monitor watches {}: an event is for one of them only",
+                self.folder.display()
+            )),
+            error => error,
+        })
     }
 
     /// Attaches the load balancer to each device, or replaces the program of one that has it
@@ -181,8 +199,8 @@ impl Pins {
     }
 
     fn attach_all(&self, devices: &[String], hook: Hook, options: &Options) -> Result<()> {
+        let devices = &proper_names(devices)?;
         for device in devices {
-            if_nametoindex(device.as_str()).doing(|| format!("no device {device}"))?;
             if !has_ethernet(device)? {
                 return Err(Error::Refused(format!(
                     "attach to {device}: its packets have no Ethernet header"
@@ -275,24 +293,39 @@ impl Pins {
         pin(&link, &path).doing(|| format!("pin a link to {}", path.display()))
     }
 
-    /// Gives the links of devices that were renamed the names that those have now. Two that have
-    /// changed names stay as they are.
+    /// Gives the links of devices that were renamed the names that those have now.
     fn follow_names(&self) -> Result<()> {
+        let rename = |old: &Path, new: &Path| {
+            fs::rename(old, new).doing(|| format!("rename {}", old.display()))
+        };
         for (point, _) in POINTS {
             let folder = self.links(point);
+            let mut moved = Vec::new();
             for file in files(&folder)? {
                 let old = folder.join(&file);
                 let index = tcx::device_of(&old).ok().flatten();
-                let Some(name) = index.and_then(|index| if_indextoname(index).ok()) else {
+                let Some(name) = index.and_then(name_of) else {
                     continue;
                 };
-                let new = self.link(&name.to_string_lossy(), point);
-                if !new.exists() {
-                    fs::rename(&old, &new).doing(|| format!("rename {}", old.display()))?;
+                let new = self.link(&name, point);
+                if old != new {
+                    // Two may have changed names. No device's has a lone percent sign here.
+                    let between = folder.join(format!("%moved{}", moved.len()));
+                    rename(&old, &between)?;
+                    moved.push((between, new));
                 }
+            }
+            for (between, new) in moved {
+                rename(&between, &new)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether names and numbers of devices are those of the network namespace that it is in.
+    fn is_here(&self) -> bool {
+        let settings = Maps::pinned(&self.folder).and_then(|maps| maps.settings());
+        settings.is_ok_and(|known| netns::cookie().is_ok_and(|here| here == known.netns))
     }
 
     /// Insists that the link is not another device's, which has been renamed since.
@@ -354,6 +387,8 @@ impl Pins {
             Err(error) => return Err(error),
         }
         let attached = self.attached()?;
+        // One that is gone has no other name.
+        let devices = &proper_names(devices).unwrap_or_else(|_| devices.to_vec());
         for device in devices {
             if !attached.iter().any(|found| found.device == *device) {
                 return Err(Error::Refused(format!(
@@ -407,6 +442,7 @@ impl Pins {
     /// # Errors
     /// If the pins cannot be read.
     pub fn attached(&self) -> Result<Vec<Attached>> {
+        let is_here = self.is_here();
         let mut attached = Vec::new();
         for (point, name) in POINTS {
             let folder = self.links(point);
@@ -415,8 +451,9 @@ impl Pins {
                 let Ok(found) = tcx::device_of(&folder.join(&file)) else {
                     continue;
                 };
+                let device = found.filter(|_| is_here).and_then(name_of);
                 attached.push(Attached {
-                    device: device_name(&file),
+                    device: device.unwrap_or_else(|| device_name(&file)),
                     point: name.to_string(),
                     gone: found.is_none(),
                 });
@@ -425,6 +462,20 @@ impl Pins {
         attached.sort();
         Ok(attached)
     }
+}
+
+fn name_of(index: u32) -> Option<String> {
+    let name = if_indextoname(index).ok()?;
+    Some(name.to_string_lossy().into_owned())
+}
+
+/// The devices by their names, where others were given for them (`ip link property add … altname`).
+fn proper_names(devices: &[String]) -> Result<Vec<String>> {
+    let proper = devices.iter().map(|device| {
+        let index = if_nametoindex(device.as_str()).doing(|| format!("no device {device}"))?;
+        Ok(name_of(index).unwrap_or_else(|| device.clone()))
+    });
+    proper.collect()
 }
 
 fn lock(folder: &Path) -> Result<Flock<File>> {

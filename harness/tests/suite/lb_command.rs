@@ -365,9 +365,9 @@ fn a_device_that_was_renamed_is_known_by_its_new_name() {
         format!("link add {device} type veth peer name third"),
     ];
     node.lab.translator.ip_batch(&commands).expect("devices");
+    assert!(node.says(&["status"], 0).contains("attached: renamed at"));
     let said = node.says(&["detach", device], 1);
     assert!(said.contains("not attached"), "{said}");
-    assert!(node.says(&["status"], 0).contains("attached: renamed at"));
     node.says(&["attach", device, "renamed"], 0);
     let said = node.says(&["status"], 0);
     for name in [device, "renamed"] {
@@ -376,6 +376,50 @@ fn a_device_that_was_renamed_is_known_by_its_new_name() {
     }
     node.says(&["detach", "renamed"], 0);
     assert!(!node.says(&["status"], 0).contains("renamed"));
+}
+
+#[test]
+fn devices_that_changed_names_keep_their_programs() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("swapped");
+    let [one, other] = TRANSLATOR_DEVS;
+    node.says(&["attach", one], 0);
+    node.says(&["attach", other, "--mode", "xdp"], 0);
+    let names = [(one, "between"), (other, one), ("between", other)];
+    let renamed = names.map(|(from, to)| format!("link set {from} name {to}"));
+    let commands: Vec<_> = [one, other]
+        .map(|device| format!("link set {device} down"))
+        .into_iter()
+        .chain(renamed)
+        .collect();
+    node.lab.translator.ip_batch(&commands).expect("devices");
+    let at_points = |wanted: &[(&str, usize)]| {
+        let said = node.says(&["status"], 0);
+        for (at, nr) in wanted {
+            assert_eq!(said.matches(at).count(), *nr, "{at}: {said}");
+        }
+    };
+    at_points(&[
+        (&format!("{one} at xdp"), 1),
+        (&format!("{other} at tcx-ingress"), 1),
+    ]);
+    node.says(&["attach", one], 0);
+    at_points(&[("at xdp", 0), ("at tcx-ingress", 2), ("at tcx-egress", 2)]);
+    node.says(&["detach", other], 0);
+    at_points(&[(&format!("{one} at"), 2), (&format!("{other} at"), 0)]);
+}
+
+#[test]
+fn a_device_may_be_named_by_another_name() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("altname");
+    let [device, ..] = TRANSLATOR_DEVS;
+    let command = [format!("link property add dev {device} altname uplink")];
+    node.lab.translator.ip_batch(&command).expect("a name");
+    node.says(&["attach", "uplink"], 0);
+    assert!(node.says(&["status"], 0).contains(&format!("{device} at")));
+    node.says(&["detach", "uplink"], 0);
+    assert!(node.says(&["status"], 0).contains("not attached"));
 }
 
 #[test]

@@ -48,8 +48,10 @@ pub struct Attach {
     /// Backends, counted once for each service.
     #[arg(long, value_name = "N", value_parser = parse_size(), default_value_t = Sizes::default().backends)]
     max_backends: u32,
-    /// Slots of backend tables: at least 100 for each backend, and 251 for each service.
-    #[arg(long, value_name = "N", value_parser = parse_size(), default_value_t = Sizes::default().table_slots)]
+    /// Slots of backend tables: at least 100 for each backend, and 251 for each service,
+    /// twice while backends change.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(251..=1 << 24),
+          default_value_t = Sizes::default().table_slots)]
     max_table_slots: u32,
     /// Prefixes in all policies.
     #[arg(long, value_name = "N", value_parser = parse_size(), default_value_t = Sizes::default().policy_prefixes)]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! Who serves a service: its `EndpointSlice`s.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
@@ -137,6 +137,23 @@ impl<'a> Slices<'a> {
         });
         unnamed.collect()
     }
+}
+
+/// Says that several of a service's addresses lead to one of an endpoint that has fewer, if so.
+pub(super) fn several_lead_to_one(endpoints: &[Endpoint], addrs: &[IpAddr]) -> Option<String> {
+    let of_family = |ipv4| move |addr: &IpAddr| addr.is_ipv4() == ipv4;
+    let addrs: BTreeSet<_> = addrs.iter().copied().collect();
+    [("IPv4", true), ("IPv6", false)].into_iter().find_map(|(family, ipv4)| {
+        let several = addrs.iter().copied().filter(of_family(ipv4)).count();
+        let fewer = endpoints.iter().filter(|endpoint| {
+            let has = endpoint.addrs().filter(of_family(ipv4)).count();
+            (1..several).contains(&has)
+        });
+        let fewer = fewer.count();
+        (fewer > 0).then(|| {
+            format!("{several} {family} addresses, but {fewer} of its endpoints have fewer: several lead to one")
+        })
+    })
 }
 
 /// Whether there are endpoints, and none is on the node of this name.

@@ -72,7 +72,7 @@ impl Header {
     pub fn mistake(&self) -> Option<String> {
         let Self { api_version, kind } = self;
         let lower = kind.to_lowercase();
-        let (item, suffix) = match lower.strip_suffix("list") {
+        let (item, suffix) = match lower.trim_end_matches('s').strip_suffix("list") {
             Some("") | None => (lower.as_str(), ""),
             Some(item) => (item, LIST),
         };
@@ -118,5 +118,5 @@ fn may_be(api_version: &str, version: &str) -> bool {
     };
     let (found, meant) = (group(api_version), group(version));
     let is_own = !found.contains('.') || found.ends_with(".k8s.io");
-    is_own || strsim::damerau_levenshtein(&found, &meant) <= 2
+    is_own || strsim::damerau_levenshtein(&found, &meant) <= 3
 }

@@ -39,7 +39,10 @@ impl<'a> Cluster<'a> {
             namespaces: namespaces(objects),
         };
         let mut owners: BTreeMap<IpAddr, String> = BTreeMap::new();
-        for object in objects.pods.iter().filter(|object| runs(object)) {
+        for object in &objects.pods {
+            if !runs(object)? {
+                continue;
+            }
             if is_on_host_network(object) {
                 let title = object.title();
                 notes.push(format!(
@@ -93,10 +96,12 @@ pub(super) fn unknown_namespaces(objects: &Objects) -> Vec<&str> {
 }
 
 /// A pod that has ended has no address any more.
-fn runs(object: &Object<Manifest>) -> bool {
+fn runs(object: &Object<Manifest>) -> Result<bool> {
+    const PHASES: [&str; 5] = ["Pending", "Running", "Succeeded", "Failed", "Unknown"];
     let status = object.it.status.as_ref();
     let phase = status.and_then(|status| status.phase.as_deref());
-    !matches!(phase, Some("Succeeded" | "Failed"))
+    let phase = object.check("status.phase", values::one_of(phase, &PHASES))?;
+    Ok(!matches!(phase, Some("Succeeded" | "Failed")))
 }
 
 fn is_on_host_network(object: &Object<Manifest>) -> bool {

@@ -76,6 +76,24 @@ impl Reach {
     }
 }
 
+/// Insists on Kubernetes' own words where a misspelt one would count as another.
+pub(super) fn check_words(object: &Object<Service>, spec: &ServiceSpec) -> Result<()> {
+    const TYPES: [&str; 4] = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
+    const FAMILIES: [&str; 3] = ["SingleStack", "PreferDualStack", "RequireDualStack"];
+    let words = [
+        ("type", spec.type_.as_deref(), &TYPES[..]),
+        (
+            "ipFamilyPolicy",
+            spec.ip_family_policy.as_deref(),
+            &FAMILIES,
+        ),
+    ];
+    for (field, text, words) in words {
+        object.check(format!("spec.{field}"), values::one_of(text, words))?;
+    }
+    Ok(())
+}
+
 /// Why there is nothing to balance.
 pub(super) fn has_no_frontend(spec: &ServiceSpec) -> Option<&'static str> {
     if spec.type_.as_deref() == Some("ExternalName") {

@@ -99,13 +99,17 @@ pub(super) struct Objects {
 struct Origin<'a> {
     file: &'a str,
     number: usize,
+    /// Its place in a list.
+    item: Option<usize>,
 }
 
 impl Origin<'_> {
     /// Blames the document, as its object has no name.
     fn error(&self, problem: impl Into<String>) -> Error {
+        let item = self.item.map(|item| format!(": items[{item}]"));
+        let item = item.unwrap_or_default();
         Error::Manifest {
-            place: format!("{}: document {}", self.file, self.number),
+            place: format!("{}: document {}{item}", self.file, self.number),
             problem: problem.into(),
         }
     }
@@ -140,7 +144,12 @@ pub(super) fn read(files: &[PathBuf], validation: Validation) -> Result<Objects>
         }
         for (number, document) in (1..).zip(documents) {
             let file = file.as_str();
-            objects.add(Origin { file, number }, document, &Header::default())?;
+            let origin = Origin {
+                file,
+                number,
+                item: None,
+            };
+            objects.add(origin, document, &Header::default())?;
         }
     }
     objects.note_unread();
@@ -155,7 +164,7 @@ fn documents(path: &Path, text: &str) -> std::result::Result<Vec<Value>, String>
         let documents = serde_json::Deserializer::from_str(text).into_iter();
         return documents
             .collect::<serde_json::Result<_>>()
-            .map_err(|e| e.to_string());
+            .map_err(|e| format!("not JSON, as the name says: {e}"));
     }
     // A cluster's pods are more than what the parser takes by itself; its limits of depth stay.
     let options = serde_saphyr::options! {
@@ -168,7 +177,7 @@ fn documents(path: &Path, text: &str) -> std::result::Result<Vec<Value>, String>
         with_snippet: false,
     };
     let documents = serde_saphyr::from_multiple_with_options(text, options);
-    documents.map_err(|e| e.to_string())
+    documents.map_err(|e| e.render_with_formatter(&serde_saphyr::UserMessageFormatter))
 }
 
 impl Objects {
@@ -182,8 +191,11 @@ impl Objects {
         }
         match (header.items(), value.get_mut("items").map(Value::take)) {
             (Some(of_items), Some(Value::Array(items))) => {
-                let mut items = items.into_iter();
-                return items.try_for_each(|item| self.add(origin, item, &of_items));
+                let mut items = items.into_iter().enumerate();
+                return items.try_for_each(|(index, value)| {
+                    let item = Some(index);
+                    self.add(Origin { item, ..origin }, value, &of_items)
+                });
             }
             // As Go writes an empty list.
             (Some(_), Some(Value::Null)) => return Ok(()),

@@ -77,6 +77,7 @@ impl Builder<'_> {
         if ports.is_empty() {
             return Ok(());
         }
+        reach::check_words(object, &spec)?;
         if let Some(why) = reach::has_no_frontend(&spec) {
             self.notes.push(format!("{}: {why}", object.title()));
             return Ok(());
@@ -129,6 +130,9 @@ impl Builder<'_> {
         } else if endpoints.is_empty() {
             self.notes.push(format!("{name}: no endpoints"));
         }
+        let note = endpoints::several_lead_to_one(&endpoints, &reach.internal);
+        self.notes
+            .extend(note.map(|note| format!("{name}: {note}")));
         self.insert(name, [internal, external], &endpoints, reach);
         Ok(())
     }

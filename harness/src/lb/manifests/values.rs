@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! Addresses, prefixes and ports as objects have them. Errors are what is wrong with the value.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -16,6 +16,16 @@ pub(super) fn is_sctp(protocol: Option<&str>) -> Checked<bool> {
         "SCTP" => Ok(true),
         "TCP" | "UDP" => Ok(false),
         other => Err(format!("\"{other}\" is neither SCTP, TCP nor UDP")),
+    }
+}
+
+/// One of the words that Kubernetes has for a field, or none.
+pub(super) fn one_of<'a>(text: Option<&'a str>, words: &[&str]) -> Checked<Option<&'a str>> {
+    match text.filter(|text| !text.is_empty()) {
+        Some(text) if !words.contains(&text) => {
+            Err(format!("\"{text}\" is none of {}", words.join(", ")))
+        }
+        text => Ok(text),
     }
 }
 
@@ -61,7 +71,10 @@ pub(super) fn check_address(addr: IpAddr) -> Checked<()> {
         IpAddr::V4(addr) => addr.is_link_local(),
         IpAddr::V6(addr) => addr.is_unicast_link_local(),
     };
-    let several = addr.is_multicast() || addr == IpAddr::V4(Ipv4Addr::BROADCAST);
+    // This network's, and those that are reserved, the broadcast address among them.
+    let nobodys =
+        matches!(addr, IpAddr::V4(addr) if addr.octets()[0] == 0 || addr.octets()[0] >= 240);
+    let several = addr.is_multicast() || nobodys;
     if addr.is_unspecified() || addr.is_loopback() || link_local || several {
         return Err(format!(
             "{addr} is not an address of one host in the network"
