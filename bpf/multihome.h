@@ -76,7 +76,7 @@ static __noinline int load_addrs(struct opening *opening, __u64 id)
 }
 
 /* Another CPU may have dropped an address of the client meanwhile, and knew nothing of its new paths. */
-static __noinline int delete_dropped(struct opening *opening, __u64 id)
+__noinline int delete_dropped(struct opening *opening, __u64 id)
 {
 	struct assoc_addrs *kept = bpf_map_lookup_elem(&multihomed, &id);
 	struct assoc *assoc = bpf_map_lookup_elem(&assocs, &id);

@@ -36,9 +36,10 @@ static __always_inline bool endpoint_allows(const struct ip_addr *addr, enum pol
 }
 
 /* Whether @from may associate with @to at @port, by the policies of both. */
-static __noinline bool policy_allows(const struct ip_addr *from, const struct ip_addr *to,
-				     __be16 port)
+__noinline int policy_allows(const struct ip_addr *from, const struct ip_addr *to, __be16 port)
 {
+	if (!from || !to)
+		return false;
 	return endpoint_allows(from, POLICY_EGRESS, to, port) &&
 	       endpoint_allows(to, POLICY_INGRESS, from, port);
 }
