@@ -189,17 +189,24 @@ pub(super) fn shake(
     source
 }
 
+/// A service whose clients its backend sees as the node.
+fn with_masquerade(place: Place, check: impl FnOnce(&Datapath<'_>)) {
+    let mut wanted = service(place, &[place.backend(1)]);
+    wanted.frontends = [(place.vip(), frontend(true))].into();
+    with_lb(place, &desired(wanted), |lb| {
+        let node = [place.node().ip()];
+        lb.maps().set_masquerade(&node).expect("a setting");
+        check(lb);
+    });
+}
+
 #[rstest]
 fn behind_masquerade_who_is_heard_goes_before_who_is_named(
     #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
 ) {
     require!(Feature::Root, Feature::Btf);
     let place = Place::in_bpf(hook, false);
-    let mut wanted = service(place, &[place.backend(1)]);
-    wanted.frontends = [(place.vip(), frontend(true))].into();
-    with_lb(place, &desired(wanted), |lb| {
-        let node = [place.node().ip()];
-        lb.maps().set_masquerade(&node).expect("a setting");
+    with_masquerade(place, |lb| {
         let (client, second) = (place.client(), at("192.0.2.2", place.client().port()));
         let other = at("192.0.2.77", client.port());
         shake(lb, place, other, second.ip(), [3, 4]);
@@ -293,11 +300,7 @@ fn who_answers_an_init_knows_nobody(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
 fn an_init_leads_nobody_away_who_is_there(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
     require!(Feature::Root, Feature::Btf);
     let place = Place::in_bpf(hook, false);
-    let mut wanted = service(place, &[place.backend(1)]);
-    wanted.frontends = [(place.vip(), frontend(true))].into();
-    with_lb(place, &desired(wanted), |lb| {
-        let node = [place.node().ip()];
-        lb.maps().set_masquerade(&node).expect("a setting");
+    with_masquerade(place, |lb| {
         let (client, vip, backend) = (place.client(), place.vip(), place.backend(1));
         let second = at("192.0.2.2", client.port());
         let source = shake(lb, place, client, second.ip(), [CLIENT_TAG, BACKEND_TAG]);

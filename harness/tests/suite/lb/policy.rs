@@ -18,6 +18,14 @@ fn ingress(rules: Vec<PolicyRule>) -> EndpointPolicy {
     }
 }
 
+/// It may associate with everybody, which makes its associations tracked.
+fn egress_to_everybody(place: Place) -> EndpointPolicy {
+    EndpointPolicy {
+        ingress: None,
+        egress: Some(vec![rule(vec![place.everybody()], ports(0, u16::MAX))]),
+    }
+}
+
 fn with_policy(place: Place, endpoint: IpAddr, policy: EndpointPolicy) -> Desired {
     Desired {
         policies: [(endpoint, policy)].into(),
@@ -246,10 +254,7 @@ fn who_is_only_named_keeps_its_associations(#[values(Hook::Tc, Hook::Xdp)] hook:
     let place = Place::in_bpf(hook, false);
     let (client, peer) = (place.client(), at("203.0.113.77", 36412));
     let claimed = at("192.0.2.50", client.port());
-    let policy = EndpointPolicy {
-        ingress: None,
-        egress: Some(vec![rule(vec![place.everybody()], ports(0, u16::MAX))]),
-    };
+    let policy = egress_to_everybody(place);
     with_lb(place, &with_policy(place, client.ip(), policy), |lb| {
         // No policy is about these two, so that their association is not known.
         let theirs = |source, dest| data(source, dest).build().expect("it fits").bytes;
@@ -350,10 +355,7 @@ fn a_service_is_nobodys_address(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
     require!(Feature::Root, Feature::Btf);
     let place = Place::in_bpf(hook, false);
     let (client, vip, backend) = (place.client(), place.vip(), place.backend(1));
-    let policy = EndpointPolicy {
-        ingress: None,
-        egress: Some(vec![rule(vec![place.everybody()], ports(0, u16::MAX))]),
-    };
+    let policy = egress_to_everybody(place);
     let (other, peer) = (
         at("192.0.2.77", client.port()),
         at("192.0.2.88", vip.port()),
@@ -389,10 +391,7 @@ fn a_service_that_comes_later_is_found(#[values(Hook::Tc, Hook::Xdp)] hook: Hook
     require!(Feature::Root, Feature::Btf);
     let place = Place::in_bpf(hook, false);
     let (client, vip, backend) = (place.client(), place.vip(), place.backend(1));
-    let policy = EndpointPolicy {
-        ingress: None,
-        egress: Some(vec![rule(vec![place.everybody()], ports(0, u16::MAX))]),
-    };
+    let policy = egress_to_everybody(place);
     let with_service = with_policy(place, client.ip(), policy);
     let without = Desired {
         services: Default::default(),
