@@ -311,24 +311,21 @@ fn an_init_leads_nobody_away_who_is_there(#[values(Hook::Tc, Hook::Xdp)] hook: H
         };
         let init = spec(second, vip, 0, chunk::init(1, 0x0bad_0bad, &[]));
         heard(second);
-        // A machine that stops in between shows nothing.
-        let lately = (0..10).any(|_| {
-            heard(client);
-            let start = Instant::now();
-            outcome_of(lb, &init).expect("a path of the client");
-            start.elapsed() < Duration::from_millis(500)
-        });
-        assert!(lately, "the machine is too slow");
+        let send_lately = |packet: &Spec| {
+            // A machine that stops in between shows nothing.
+            let lately = (0..10).any(|_| {
+                heard(client);
+                let start = Instant::now();
+                outcome_of(lb, packet).expect("it passes");
+                start.elapsed() < Duration::from_millis(500)
+            });
+            assert!(lately, "the machine is too slow");
+        };
+        send_lately(&init);
         // Nor does who refuses an INIT of his own.
         let refusal = spec(second, vip, 0x0bad_0bad, chunk::chunk(6, chunk::T_BIT, &[]));
         outcome_of(lb, &spec(client, vip, 0, chunk::init(1, 0x0bad_0bad, &[]))).expect("a path");
-        let lately = (0..10).any(|_| {
-            heard(client);
-            let start = Instant::now();
-            outcome_of(lb, &refusal).expect("it may refuse an answer");
-            start.elapsed() < Duration::from_millis(500)
-        });
-        assert!(lately, "the machine is too slow");
+        send_lately(&refusal);
         expect_translated(lb, &sack(backend, source), &sack(vip, client));
         // A client that restarts, and has only this address left, sends it again.
         std::thread::sleep(Duration::from_millis(1100));
