@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! The command `sctp-lb`, as its operator types it.
 
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
 
@@ -61,6 +62,26 @@ impl Node {
         let said = String::from_utf8_lossy(&said).into_owned();
         assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
         said
+    }
+
+    /// Starts a command that goes on, and waits until it says that it has begun.
+    fn watch(&self, args: &[&str]) -> Child {
+        let start = || {
+            let mut command = self.command(&self.pins, args);
+            command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+        };
+        let child = self.lab.translator.run(start);
+        let mut child = child.expect("a namespace").expect("it starts");
+        let stderr = child.stderr.as_mut().expect("a pipe");
+        // A byte at a time: what follows the line is for others to read.
+        let mut byte = [0];
+        while byte != *b"\n" {
+            stderr.read_exact(&mut byte).expect("it says a line");
+        }
+        child
     }
 
     fn attach(&self) {
@@ -146,23 +167,10 @@ fn one_monitor_does_not_take_from_another() {
     require!(Feature::Root, Feature::Btf);
     let node = Node::new("monitor");
     node.attach();
-    let watch = || node.command(&node.pins, &["monitor"]).spawn();
-    let mut first = node
-        .lab
-        .translator
-        .run(watch)
-        .expect("a namespace")
-        .expect("it starts");
-    // It takes a moment to begin.
-    let refused = (0..100).find_map(|_| {
-        thread::sleep(Duration::from_millis(50));
-        let output = node.run(&["monitor", "--idle", "1"]);
-        (output.status.code() == Some(1)).then_some(output)
-    });
+    let mut first = node.watch(&["monitor"]);
+    let said = node.says(&["monitor", "--idle", "1"], 1);
     first.kill().expect("it runs");
     first.wait().expect("it ran");
-    let refused = refused.expect("the second is refused");
-    let said = String::from_utf8_lossy(&refused.stderr);
     assert!(said.contains("another sctp-lb"), "{said}");
 }
 
@@ -187,12 +195,7 @@ fn a_monitor_waits_though_something_has_happened_before() {
     let service = "203.0.113.10:3868=198.51.100.1:13868";
     node.says(&["apply", "--service", service], 0);
     send_stray(&node.lab);
-    let watch = || {
-        let mut command = node.command(&node.pins, &["monitor", "--idle", "60", "--count", "1"]);
-        command.stdout(Stdio::piped()).spawn()
-    };
-    let watching = node.lab.translator.run(watch);
-    let mut watching = watching.expect("a namespace").expect("it starts");
+    let mut watching = node.watch(&["monitor", "--idle", "60", "--count", "1"]);
     let ended = (0..100).any(|_| {
         thread::sleep(Duration::from_millis(100));
         send_stray(&node.lab);
@@ -235,17 +238,7 @@ fn who_watches_what_is_detached_is_told(#[case] args: &[&str]) {
     require!(Feature::Root, Feature::Btf);
     let node = Node::new(&format!("{}-ends", args[0]));
     node.attach();
-    let watch = || {
-        let mut command = node.command(&node.pins, args);
-        command.stderr(Stdio::piped()).spawn()
-    };
-    let mut watching = node
-        .lab
-        .translator
-        .run(watch)
-        .expect("a namespace")
-        .expect("it starts");
-    thread::sleep(Duration::from_millis(500));
+    let mut watching = node.watch(args);
     assert!(watching.try_wait().expect("it runs").is_none());
     node.says(&["detach", "--all"], 0);
     // It may be at work yet, if it is slow to begin.

@@ -604,11 +604,11 @@ fn a_path_that_only_another_node_sees_keeps_the_association() {
             wait_until("adopted", || nr_paths(other) == nr_paths(one));
             let before = only_assoc(one.maps()).expires_in;
             wait_until("time passes", || {
-                only_assoc(one.maps()).expires_in < before - Duration::from_secs(1)
+                only_assoc(one.maps()).expires_in < before - Duration::from_secs(3)
             });
             run_steps(other, false, &EVERY_PATH);
             wait_until("it lasts longer", || {
-                only_assoc(one.maps()).expires_in > before - Duration::from_millis(500)
+                only_assoc(one.maps()).expires_in > before - Duration::from_secs(2)
             });
         });
         run_steps(one, false, &EVERY_PATH);

@@ -77,6 +77,7 @@ impl Monitor {
             }
             ControlFlow::Continue(())
         };
+        eprintln!("watching");
         let idle = self.idle.map(|seconds| Duration::from_secs(seconds.into()));
         maps.watch(idle, &mut each)?;
         failed.map_or(Ok(()), |error| Err(error.into()))

@@ -39,6 +39,7 @@ impl Share {
         let lock = pins.lock()?;
         maps.set_service_only(!self.allow_direct)?;
         drop(lock);
+        eprintln!("listening at {}", listener.local_addr()?);
         let exchange = Exchange {
             maps: &maps,
             listener,
