@@ -192,6 +192,7 @@ static __always_inline enum follow follow_tagged(struct assoc *assoc, const stru
 		assoc->pending = (struct tags){};
 		assoc->earlier = (struct tags){};
 		assoc->inits = 0;
+		assoc->opened_by = dir;
 		assoc->state = ASSOC_COOKIE_ECHOED;
 	} else if (!ours) {
 		return follow_answer(assoc, chunks, dir, vtag);

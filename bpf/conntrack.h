@@ -34,6 +34,12 @@ const volatile __u32 timeouts[ASSOC_STATE_MAX] = {
 /* In milliseconds: who is not heard for so long is not there, or has nothing to say. */
 const volatile __u32 silence = 70000;
 
+/* What a path notes that these policies allow, judged by the direction that opened its association. */
+static __always_inline __u32 allowed_by(__u32 generation, __u32 opener)
+{
+	return generation << 1 | dir_index(opener);
+}
+
 /* An association that is all zero, to begin with. */
 static const char new_assoc[sizeof(struct assoc)] = {};
 
@@ -78,14 +84,16 @@ static __noinline int index_tag(struct assoc *assoc, __u64 id, __u32 dir, __be32
 	return 0;
 }
 
-static __noinline int forget_tag(const struct assoc *assoc, __u32 dir)
+static __noinline int forget_tag(const struct assoc *assoc, __u64 id, __u32 dir)
 {
 	struct tag_key key;
+	__u64 *found;
 
 	if (!assoc)
 		return 0;
 	key = tag_key_of(assoc, dir, assoc->indexed[dir_index(dir)]);
-	return key.tag ? bpf_map_delete_elem(&by_tag, &key) : 0;
+	found = key.tag ? bpf_map_lookup_elem(&by_tag, &key) : NULL;
+	return found && *found == id ? bpf_map_delete_elem(&by_tag, &key) : 0;
 }
 
 /* Whether the association is the caller's to delete: of several CPUs, only one's. */
@@ -114,8 +122,8 @@ static __noinline bool forget_assoc(struct assoc *assoc, __u64 id)
 		return false;
 	opening->from = assoc->original;
 	opening->to = assoc->translated;
-	forget_tag(assoc, DIR_ORIGINAL);
-	forget_tag(assoc, DIR_REPLY);
+	forget_tag(assoc, id, DIR_ORIGINAL);
+	forget_tag(assoc, id, DIR_REPLY);
 	bpf_map_delete_elem(&assocs, &id);
 	delete_path(&opening->from, id);
 	reverse_tuple(&opening->key, &opening->to);
@@ -215,13 +223,8 @@ static __always_inline long add_path(struct opening *opening, __u64 id, enum dir
 	opening->path.confirmed = 1;
 	opening->path.shared = 0;
 	opening->path.mtu = 0;
-	opening->path.generation = opening->generation;
+	opening->path.allowed = allowed_by(opening->generation, DIR_ORIGINAL);
 	return bpf_map_update_elem(&paths, &opening->key, &opening->path, BPF_NOEXIST);
-}
-
-static __always_inline bool same_ports_to(const struct tuple *a, const struct tuple *b)
-{
-	return a->sport == b->sport && a->dport == b->dport && same_addr(&a->daddr, &b->daddr);
 }
 
 /*
@@ -261,8 +264,8 @@ static __always_inline long add_reply_path(struct opening *opening, __u64 id)
 	bpf_for(i, 0, MAX_PORT_TRIES) {
 		err = is_port_taken(opening) ? -EEXIST : 0;
 		reverse_tuple(&opening->key, &opening->to);
-		/* To a backend that reaches itself from the port that it serves, its replies would be requests. */
-		if (same_ports_to(&opening->key, &opening->from))
+		/* To a service the backend's replies would be requests. */
+		if (is_frontend(&opening->key.daddr, opening->key.dport))
 			err = -EEXIST;
 		err = err ?: add_path(opening, id, DIR_REPLY);
 		if (err != -EEXIST || !opening->service)

@@ -26,35 +26,36 @@ static __always_inline struct lb_settings *get_settings(void)
 }
 
 /*
- * The peers as the policies know them: who opened the association, by the address
- * that the path is for, and who serves it at @port.
+ * The peers as the policies know them: at the address that the path is for, who opened
+ * the association, in the direction @opener, and who serves it at @port.
  */
-__noinline int judge_path(struct tuple *tuple, struct path *path, __be16 port, __u32 generation)
+__noinline int judge_path(struct tuple *tuple, struct path *path, __u32 opener, __be16 port)
 {
 	if (!tuple || !path)
 		return true;
-	if (!(path->dir == DIR_ORIGINAL ?
-	      policy_allows(&tuple->saddr, &path->to.daddr, port) :
-	      policy_allows(&path->to.daddr, &tuple->saddr, port)))
-		return false;
-	path->generation = generation;
-	return true;
+	return path->dir == opener ? policy_allows(&tuple->saddr, &path->to.daddr, port) :
+				     policy_allows(&path->to.daddr, &tuple->saddr, port);
 }
 
 static __always_inline bool path_is_allowed(struct tuple *tuple, struct path *path,
 					    const struct assoc *assoc)
 {
+	__u32 allowed, opener = assoc->opened_by;
 	struct lb_settings *settings = get_settings();
-	__u32 generation;
+	__be16 port;
 
 	if (!settings)
 		return true;
-	generation = settings->generation;
-	if (path->generation == generation)
+	allowed = allowed_by(settings->generation, opener);
+	if (path->allowed == allowed)
 		return true;
 	/* Judge after that: what is judged by older policies must not pass for the newer. */
 	barrier();
-	return judge_path(tuple, path, assoc->translated.dport, generation);
+	port = opener == DIR_ORIGINAL ? assoc->translated.dport : assoc->original.sport;
+	if (!judge_path(tuple, path, opener, port))
+		return false;
+	path->allowed = allowed;
+	return true;
 }
 
 static __always_inline int open_and_translate(ctx_t *ctx, struct packet *pkt, struct opening *opening)
@@ -103,6 +104,24 @@ static __always_inline int set_source(struct opening *opening, const struct serv
 	return is_zero_addr(&opening->to.saddr) ? -1 : 0;
 }
 
+/*
+ * Whether what comes from this address and port is, or will be, another's: a service's
+ * packets, and those of an association that are translated, have a path the other way.
+ */
+static __noinline bool stands_for_another(const struct tuple *tuple)
+{
+	struct tuple reply;
+	struct path *path;
+
+	if (!tuple)
+		return true;
+	if (is_frontend(&tuple->saddr, tuple->sport))
+		return true;
+	reverse_tuple(&reply, tuple);
+	path = bpf_map_lookup_elem(&paths, &reply);
+	return path && !same_addr(&path->to.daddr, &tuple->saddr);
+}
+
 static __noinline int open_to_service(ctx_t *ctx, struct packet *pkt, struct chunks *chunks,
 				      struct service *service, const struct tags *before)
 {
@@ -115,6 +134,8 @@ static __noinline int open_to_service(ctx_t *ctx, struct packet *pkt, struct chu
 	opening = begin_opening(pkt, chunks, settings ? settings->generation : 0, before);
 	if (!settings || !service || !opening)
 		return CTX_DROP;
+	if (stands_for_another(&opening->from))
+		return drop(ctx, pkt, STAT_DROP_NO_ASSOC);
 	reason = read_addrs(ctx, pkt, &opening->named);
 	if (reason)
 		return drop(ctx, pkt, reason);
@@ -179,11 +200,11 @@ static __noinline int open_directly(ctx_t *ctx, struct packet *pkt, struct chunk
 	/* One that is older than the policies: it is judged by them, packet by packet. */
 	if (!saw(chunks, CHUNK_INIT))
 		return CTX_PASS;
-	if (is_frontend(&pkt->saddr, pkt->sctp.source))
-		return drop(ctx, pkt, STAT_DROP_NO_ASSOC);
 	opening = begin_opening(pkt, chunks, generation, before);
 	if (!opening)
 		return CTX_DROP;
+	if (stands_for_another(&opening->from))
+		return drop(ctx, pkt, STAT_DROP_NO_ASSOC);
 	reason = read_addrs(ctx, pkt, &opening->named);
 	if (reason)
 		return drop(ctx, pkt, reason);
@@ -238,7 +259,8 @@ static __noinline int handle_new(ctx_t *ctx, struct packet *pkt, struct way *way
 		learned = find_way_back(pkt, tuple);
 	if (learned)
 		return learned == LEARNED_PATH ? AGAIN : drop(ctx, pkt, STAT_DROP_NO_ASSOC);
-	if (!service && !has_policy(tuple))
+	/* An INIT may be of an endpoint with a policy though its addresses are not. */
+	if (!service && !has_policy(tuple) && (pkt->sctp.vtag || !stands_for_another(tuple)))
 		return CTX_PASS;
 	if (walk_chunks(ctx, pkt, &chunks))
 		return drop(ctx, pkt, STAT_DROP_CHUNKS);
@@ -340,16 +362,28 @@ static __noinline int receive_init(ctx_t *ctx, struct packet *pkt, struct way *w
 			delete_path(&opening->key, path->assoc);
 		return AGAIN;
 	}
-	/* Who serves an association may not open one by that: the other's INIT may be his own forgery. */
-	if (saw(chunks, CHUNK_INIT) && dir == DIR_REPLY && !opens_allowed(&way->tuple, path))
+	/* Who may answer in an association may not open one by that: the other's INIT may be his own forgery. */
+	if (saw(chunks, CHUNK_INIT) && !opens_allowed(&way->tuple, path))
 		return STAT_DROP_POLICY;
 	return read_addrs(ctx, pkt, &opening->named);
 }
 
-/* The INIT that opened the association, sent again: another one anybody may send. */
-static __always_inline bool is_same_init(const struct assoc *assoc, const struct chunks *chunks)
+#define NO_PROOF (1U << CHUNK_ABORT | 1U << CHUNK_INIT_ACK)
+
+/* A shared path back leads where the right tag came from last; the answer to an INIT, where that came from. */
+static __always_inline void lead_shared(struct way *way, const struct assoc *assoc,
+					const struct chunks *chunks, __be32 vtag,
+					enum follow follow)
 {
-	return saw(chunks, CHUNK_INIT) && chunks->init_tag == assoc->tags.tag[DIR_REPLY];
+	struct path *path = &way->path;
+
+	if (path->dir == DIR_ORIGINAL && follow == FOLLOW_OURS)
+		lead_back(&way->tuple, path);
+	else if (path->dir == DIR_ORIGINAL && saw(chunks, CHUNK_INIT))
+		note_asker(&way->tuple, path, chunks->init_tag);
+	else if (path->dir == DIR_REPLY && chunks->seen & NO_PROOF &&
+		 (assoc->state == ASSOC_COOKIE_WAIT || assoc->tags.tag[DIR_REPLY] != vtag))
+		lead_to_asker(&way->tuple, path, vtag);
 }
 
 /* What else a packet does that its association has followed. Returns 0, or the reason to drop it. */
@@ -366,9 +400,8 @@ static __always_inline int follow_path(ctx_t *ctx, struct packet *pkt, struct wa
 		if (assoc->service)
 			index_tag(assoc, path->assoc, DIR_REPLY, assoc->tags.tag[DIR_REPLY]);
 	}
-	if (path->dir == DIR_ORIGINAL && path->shared)
-		lead_back(&way->tuple, path,
-			  follow == FOLLOW_OURS || is_same_init(assoc, chunks) ? 0 : pkt->now);
+	if (path->shared)
+		lead_shared(way, assoc, chunks, pkt->sctp.vtag, follow);
 	if (chunks->seen & INIT_CHUNKS)
 		return translate_addrs(ctx, pkt, path, chunks);
 	return chunks->asconf ? handle_asconf(ctx, pkt, path, chunks) : 0;
@@ -387,8 +420,14 @@ static __always_inline void note_packet(struct path *found, const struct path *p
 		return;
 	if (ours || !found->seen)
 		found->seen = pkt->now;
+	if (!(proven && !path->confirmed) &&
+	    !__builtin_memcmp(&found->mtu, &path->mtu, sizeof(*path) - noted))
+		return;
+	/* It may have become another path of the same association. */
+	if (found->dir != path->dir || !same_tuple(&found->to, &path->to))
+		return;
 	__builtin_memcpy(&found->mtu, &path->mtu, sizeof(*path) - noted);
-	if (proven && !path->confirmed)
+	if (proven)
 		found->confirmed = 1;
 }
 
@@ -416,8 +455,6 @@ static __always_inline bool is_doubtful(struct way *way, const struct chunks *ch
 	return chunks->seen & END_CHUNKS && (way->path.dir == DIR_ORIGINAL || chunks->t_bit) &&
 	       !is_proven(&way->tuple, &way->path);
 }
-
-#define NO_PROOF (1U << CHUNK_ABORT | 1U << CHUNK_INIT_ACK)
 
 /* @found: the entry that the path was copied from, which may become another's meanwhile */
 static __noinline int handle_known(ctx_t *ctx, struct packet *pkt, struct way *way,

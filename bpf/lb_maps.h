@@ -6,6 +6,7 @@
 #include "lb_types.h"
 
 #define MAX_ASSOCS 65536
+#define MAX_ASKED 4096
 #define MAX_SERVICES 16384
 #define MAX_BACKENDS 32768
 #define MAX_TABLE_SLOTS (1 << 22)
@@ -42,6 +43,14 @@ struct {
 	__type(key, struct tag_key);
 	__type(value, __u64);
 } by_tag SEC(".maps");
+
+/* What the answer to an INIT becomes, if several paths have one back. It need not be known for long. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_ASKED);
+	__type(key, struct asked_key);
+	__type(value, struct tuple);
+} asked SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -30,7 +30,7 @@ struct path {
 	__u8 pad1;
 	__u16 mtu;		/* from here on, what packets note: of the route, back to the client */
 	__u16 mtu_time;		/* when it was that: mtu.h */
-	__u32 generation;	/* of the policies that allowed it */
+	__u32 allowed;		/* by which policies, and as whose: is_allowed() of lb.h */
 };
 
 /* RFC 9260 section 4, as seen from between the two sides. */
@@ -59,7 +59,8 @@ struct assoc {
 	__u64 id;			/* its key; 0: it is being deleted */
 	__u64 heard;			/* when the backend was last heard */
 	__u64 asked;			/* when the last of the INITs below came */
-	__u16 unanswered;		/* the client's INITs since the backend was heard */
+	__u8 unanswered;		/* the client's INITs since the backend was heard */
+	__u8 opened_by;			/* the direction whose INIT was confirmed last */
 	__u8 inits;			/* a bit for each direction that has sent another INIT */
 	__u8 asker;			/* the direction whose INIT the pending tags answer */
 	struct tags pending;		/* of a restart that no COOKIE ECHO has confirmed */
@@ -102,6 +103,13 @@ struct tag_key {
 	__be32 tag;
 	__be16 sport;
 	__be16 dport;
+};
+
+/* An INIT, by the association that it belongs to and its initiate tag. */
+struct asked_key {
+	__u64 assoc;
+	__be32 tag;
+	__u32 pad;
 };
 
 #define SERVICE_NAME_LEN 160

@@ -326,6 +326,36 @@ static __always_inline int learn_peer(struct opening *opening)
 }
 
 /*
+ * Another INIT of a client that nobody has answered yet: that one may be forged, so the
+ * addresses of all count. Behind masquerade no HEARTBEAT says of any later.
+ */
+static __always_inline void add_named(struct opening *opening, __u64 id)
+{
+	struct assoc *assoc = bpf_map_lookup_elem(&assocs, &id);
+	__u32 i, before = opening->addrs.client.nr;
+	struct assoc_addrs *kept;
+
+	if (!assoc || assoc->state != ASSOC_COOKIE_WAIT || !opening->addrs.source_translated)
+		return;
+	bpf_for(i, 0, MAX_ADDRS)
+		if (i < opening->named.nr)
+			add_addr(&opening->addrs.client, addr_at(&opening->named, i));
+	if (opening->addrs.client.nr == before)
+		return;
+	bpf_map_update_elem(&multihomed, &id, &opening->addrs, BPF_NOEXIST);
+	kept = bpf_map_lookup_elem(&multihomed, &id);
+	if (!kept)
+		return;
+	bpf_spin_lock(&assoc->lock);
+	if (kept->client.nr == before)
+		kept->client = opening->addrs.client;
+	bpf_spin_unlock(&assoc->lock);
+	/* It may have ended meanwhile. */
+	if (!bpf_map_lookup_elem(&assocs, &id))
+		bpf_map_delete_elem(&multihomed, &id);
+}
+
+/*
  * The addresses in an INIT or INIT ACK of an association that there is, which
  * read_addrs() has read into opening->named. Returns 0, or the reason to drop it.
  */
@@ -343,8 +373,11 @@ __noinline int translate_addrs(ctx_t *ctx, struct packet *pkt, struct path *path
 	id = path->assoc;
 	if (load_addrs(opening, id))
 		return STAT_DROP_NO_ASSOC;
-	if (path->dir == DIR_ORIGINAL)
+	if (path->dir == DIR_ORIGINAL) {
+		if (saw(chunks, CHUNK_INIT))
+			add_named(opening, id);
 		return hide_client(ctx, pkt, opening);
+	}
 	if (!opening->service)
 		return saw(chunks, CHUNK_INIT_ACK) ? learn_peer(opening) : 0;
 	kept = bpf_map_lookup_elem(&multihomed, &id);

@@ -291,9 +291,8 @@ static __always_inline bool is_uncertain(const struct assoc *assoc, const struct
 	return (path->dir == DIR_REPLY && is_only_init(assoc)) || !is_proven(tuple, path);
 }
 
-/* Who has to give way to an association on whose behalf an address is spoken for. */
+/* Who has to give way to an association on whose behalf an address is spoken for: always who has only named it. */
 enum evict {
-	EVICT_UNHEARD = 0,	/* who has only named it, always */
 	EVICT_UNPROVEN = 1,	/* who has no answer there */
 	EVICT_INIT = 2,		/* who has only sent an INIT from there */
 };
@@ -337,6 +336,17 @@ static __always_inline bool is_frontend(const struct ip_addr *addr, __be16 port)
 	return bpf_map_lookup_elem(&services, &key);
 }
 
+/* Whether a path would lead from or to a service's address that is not the association's own service. */
+static __always_inline bool takes_frontend(struct opening *opening)
+{
+	const struct tuple *key = &opening->key, *to = &opening->path.to;
+	bool there = opening->path.dir == DIR_ORIGINAL;
+
+	if (!opening->service)
+		return is_frontend(&key->saddr, key->sport) || is_frontend(&key->daddr, key->dport);
+	return there ? is_frontend(&key->saddr, key->sport) : is_frontend(&to->daddr, to->dport);
+}
+
 /* Set the path of opening->key to opening->path. What is known of it stays. */
 __noinline int set_path(struct opening *opening)
 {
@@ -348,11 +358,9 @@ __noinline int set_path(struct opening *opening)
 	path->seen = 0;
 	path->confirmed = 0;
 	path->mtu = 0;
-	path->generation = 0;
+	path->allowed = 0;
 	found = bpf_map_lookup_elem(&paths, &opening->key);
-	if ((found && is_taken(found, path->assoc)) ||
-	    (!opening->service && (is_frontend(&opening->key.saddr, opening->key.sport) ||
-				   is_frontend(&opening->key.daddr, opening->key.dport)))) {
+	if ((found && is_taken(found, path->assoc)) || takes_frontend(opening)) {
 		count(STAT_PATHS_REFUSED);
 		return 0;
 	}
@@ -541,17 +549,11 @@ __noinline int delete_paths(struct opening *opening, __u64 id)
 	return 0;
 }
 
-/* The path there of who is led to now has been used so lately: in nanoseconds. */
-#define LED_INTERVAL 1000000000ULL
-
-/*
- * Have replies go where a packet came from, whose path shares its way back with others.
- * @init: if anybody may have sent it, when it came: it leads nobody away from another address who is there.
- */
-static __noinline int lead_back(struct tuple *tuple, struct path *path, __u64 init)
+/* Have replies go where a packet came from, whose path shares its way back with others. */
+static __noinline int lead_back(struct tuple *tuple, struct path *path)
 {
 	struct opening *opening = get_opening();
-	struct path *back, *led;
+	struct path *back;
 
 	if (!opening || !tuple || !path)
 		return 0;
@@ -560,15 +562,45 @@ static __noinline int lead_back(struct tuple *tuple, struct path *path, __u64 in
 	back = bpf_map_lookup_elem(&paths, &opening->key);
 	if (!back || back->assoc != path->assoc || same_tuple(&back->to, &opening->from))
 		return 0;
-	reverse_tuple(&opening->key, &back->to);
-	led = init && !same_addr(&back->to.daddr, &tuple->saddr) ?
-	      own_path(&opening->key, path->assoc) : NULL;
-	if (led && !has_passed(init, led->seen, LED_INTERVAL))
-		return 0;
-	reverse_tuple(&opening->key, &path->to);
 	opening->path = *back;
 	opening->path.to = opening->from;
 	return bpf_map_update_elem(&paths, &opening->key, &opening->path, BPF_EXIST);
+}
+
+/* Anybody may send an INIT: it leads nobody away, but its answer goes where it came from. */
+static __noinline int note_asker(struct tuple *tuple, struct path *path, __be32 init_tag)
+{
+	struct opening *opening = get_opening();
+	struct asked_key key = { .tag = init_tag };
+
+	if (!opening || !tuple || !path)
+		return 0;
+	key.assoc = path->assoc;
+	reverse_tuple(&opening->from, tuple);
+	return bpf_map_update_elem(&asked, &key, &opening->from, BPF_ANY);
+}
+
+/* @path: the one back, of @tuple, which is allowed now; so has to be the one there. */
+static __noinline int lead_to_asker(struct tuple *tuple, struct path *path, __be32 vtag)
+{
+	struct asked_key key = { .tag = vtag };
+	struct tuple *to, there, answer;
+	struct path *found;
+
+	if (!tuple || !path)
+		return 0;
+	key.assoc = path->assoc;
+	to = bpf_map_lookup_elem(&asked, &key);
+	if (!to)
+		return 0;
+	reverse_tuple(&there, to);
+	found = own_path(&there, path->assoc);
+	if (!found || found->allowed != path->allowed)
+		return 0;
+	reverse_tuple(&answer, &found->to);
+	if (same_tuple(&answer, tuple))
+		reverse_tuple(&path->to, &there);
+	return 0;
 }
 
 #endif /* __PATHS_H */

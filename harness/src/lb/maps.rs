@@ -57,7 +57,7 @@ unsafe impl MapBytes for assoc_addrs {}
 unsafe impl MapBytes for tag_key {}
 
 /// To be raised with each change of what is in the maps, or in what order counters are.
-const LAYOUT: u32 = 8;
+const LAYOUT: u32 = 9;
 
 /// The most addresses of a client, of a service and of a backend (`bpf/lb_types.h`).
 pub(crate) const MAX_ADDRS: usize = 8;

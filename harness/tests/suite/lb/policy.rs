@@ -349,6 +349,76 @@ fn a_forged_init_does_not_let_a_backend_in(#[values(Hook::Tc, Hook::Xdp)] hook: 
     }
 }
 
+/// Nor what the backend itself may not do, where only its service's address is seen.
+#[rstest]
+fn a_backend_opens_nothing_as_its_service(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (client, vip, backend) = (place.client(), place.vip(), place.backend(1));
+    let wanted = with_policy(
+        place,
+        backend.ip(),
+        EndpointPolicy {
+            ingress: None,
+            egress: Some(vec![]),
+        },
+    );
+    with_lb(place, &wanted, |lb| {
+        outcome_of(lb, &init(client, vip)).expect("what the client may open");
+        expect_drop(lb, &init(backend, client), "drop_policy");
+        expect_drop(lb, &init(vip, client), "drop_no_assoc");
+        // The association is there yet.
+        let without = Desired {
+            services: Default::default(),
+            ..wanted.clone()
+        };
+        lb.maps().apply(&without).expect("there is room");
+        expect_drop(lb, &init(vip, client), "drop_no_assoc");
+    });
+}
+
+/// Its own backends would be behind it, unseen.
+#[rstest]
+fn a_service_is_nobodys_client(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let other = at("203.0.113.11", 4000);
+    let mut wanted = desired(service(place, &[place.backend(1)]));
+    let mut second = service(place, &[place.backend(2)]);
+    second.frontends = [(other, Frontend::default())].into();
+    wanted.services.insert(name("smf"), second);
+    with_lb(place, &wanted, |lb| {
+        expect_drop(lb, &init(other, place.vip()), "drop_no_assoc");
+        // So its own backend gets there from any port.
+        assert_eq!(open(lb, place.backend(1), other).1, place.backend(2));
+    });
+}
+
+/// Also if who opened it answered an INIT that was forged, or has restarted it since.
+#[rstest]
+fn who_opened_an_association_is_judged_as_such(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (client, peer) = (place.client(), at("203.0.113.77", 36412));
+    let allowed = ingress(vec![rule(vec![only(peer)], ports(0, u16::MAX))]);
+    with_lb(place, &with_policy(place, client.ip(), allowed), |lb| {
+        let data = spec(peer, client, 8, chunk::data(b"data"));
+        for packet in [
+            &init(client, peer),
+            &spec(peer, client, 0, chunk::init(1, 7, &[])),
+            &spec(client, peer, 7, chunk::init(2, 8, &[])),
+            &spec(peer, client, 8, chunk::chunk(10, 0, &[0; 4])),
+            &spec(client, peer, 7, chunk::chunk(11, 0, &[])),
+            &data,
+        ] {
+            outcome_of(lb, packet).expect("what the peer may open");
+        }
+        let denied = with_policy(place, client.ip(), ingress(vec![]));
+        lb.maps().apply(&denied).expect("there is room");
+        expect_drop(lb, &data, "drop_policy");
+    });
+}
+
 /// What is not translated must not take the place of what is.
 #[rstest]
 fn a_service_is_nobodys_address(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
