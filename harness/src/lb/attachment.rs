@@ -46,8 +46,9 @@ const POINTS: [(Point, &str); 3] = [
 ];
 
 /// The maps that programs pin: all that they share.
-const MAPS: [&str; 17] = [
+const MAPS: [&str; 18] = [
     "affinities",
+    "asked",
     "assocs",
     "backend_endpoints",
     "backends",
