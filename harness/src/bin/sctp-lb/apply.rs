@@ -68,13 +68,17 @@ fn parse_service(text: &str) -> Result<(SocketAddr, Vec<SocketAddr>)> {
 fn note_masquerade(maps: &Maps, reading: &mut Reading) -> Result<()> {
     let known = maps.masquerade()?;
     for (name, service) in &reading.desired.services {
-        let mut hidden = service.frontends.iter().filter(|(_, f)| f.masquerade);
-        let lacks = |addr: &SocketAddr| !known.iter().any(|k| k.is_ipv6() == addr.is_ipv6());
-        if let Some((addr, _)) = hidden.find(|(addr, _)| lacks(addr)) {
-            reading.notes.push(format!(
-                "{name}: {addr} masquerades, and this node has no address for that: new \
-                 associations are dropped until sctp-lb attach --masquerade ADDR"
-            ));
+        let hidden = service.frontends.iter().filter(|(_, f)| f.masquerade);
+        let hidden: Vec<_> = hidden.map(|(addr, _)| addr).collect();
+        for (v6, family) in [(false, "IPv4"), (true, "IPv6")] {
+            let known = known.iter().any(|addr| addr.is_ipv6() == v6);
+            let first = hidden.iter().find(|addr| addr.is_ipv6() == v6);
+            if let Some(addr) = first.filter(|_| !known) {
+                reading.notes.push(format!(
+                    "{name}: {addr} masquerades, and this node has no {family} address for that: \
+                     new associations are dropped until sctp-lb attach --masquerade ADDR"
+                ));
+            }
         }
     }
     Ok(())

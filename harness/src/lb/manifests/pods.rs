@@ -18,6 +18,7 @@ const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 #[derive(Debug)]
 pub(super) struct Pod<'a> {
     pub namespace: &'a str,
+    pub name: &'a str,
     pub labels: Labels,
     pub addrs: Vec<IpAddr>,
     /// Its ports of SCTP, by their names.
@@ -113,6 +114,7 @@ impl<'a> Pod<'a> {
     fn of(object: &'a Object<Manifest>) -> Result<Self> {
         Ok(Self {
             namespace: &object.namespace,
+            name: &object.name,
             labels: object.it.metadata.labels.clone().unwrap_or_default(),
             addrs: addresses(object)?,
             ports: named_ports(object)?,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! Who may associate with whom: `NetworkPolicy`s, applied to pods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -39,12 +39,25 @@ pub(super) fn build(
             format!("Namespace {name}: not there: policies select it by its name only")
         }));
     }
+    let mut without_address = BTreeSet::new();
     for object in &objects.policies {
         let policy = Reader { object, notes }.read(&cluster)?;
-        if !policy.apply(object, &cluster, &mut endpoints) {
+        let mut pods = selected(&cluster, object, &policy.selector).peekable();
+        if pods.peek().is_none() {
             notes.push(format!("{}: selects no pod that is there", object.title()));
         }
+        for pod in pods {
+            if pod.addrs.is_empty() {
+                without_address.insert((pod.namespace, pod.name));
+            }
+            policy.apply(pod, &mut endpoints);
+        }
     }
+    notes.extend(without_address.into_iter().map(|(namespace, name)| {
+        format!(
+            "Pod {namespace}/{name}: has no address (status.podIPs), so no policy is enforced for it"
+        )
+    }));
     Ok(endpoints)
 }
 
@@ -78,26 +91,16 @@ struct Rule {
 }
 
 impl Policy {
-    /// Adds it to the policies of the pods that it selects, if there are any.
-    fn apply(
-        &self,
-        object: &Object<NetworkPolicy>,
-        cluster: &Cluster<'_>,
-        endpoints: &mut BTreeMap<IpAddr, EndpointPolicy>,
-    ) -> bool {
-        let mut has_selected = false;
-        for pod in selected(cluster, object, &self.selector) {
-            let rules = self.ingress.iter().flatten();
-            let ingress = rules.filter_map(|rule| rule.to_pod(pod));
-            let ingress = self.ingress.as_ref().map(|_| ingress.collect());
-            for addr in &pod.addrs {
-                let endpoint = endpoints.entry(*addr).or_default();
-                add(&mut endpoint.ingress, ingress.as_ref());
-                add(&mut endpoint.egress, self.egress.as_ref());
-                has_selected = true;
-            }
+    /// Adds it to the policies of a pod that it selects.
+    fn apply(&self, pod: &Pod<'_>, endpoints: &mut BTreeMap<IpAddr, EndpointPolicy>) {
+        let rules = self.ingress.iter().flatten();
+        let ingress = rules.filter_map(|rule| rule.to_pod(pod));
+        let ingress = self.ingress.as_ref().map(|_| ingress.collect());
+        for addr in &pod.addrs {
+            let endpoint = endpoints.entry(*addr).or_default();
+            add(&mut endpoint.ingress, ingress.as_ref());
+            add(&mut endpoint.egress, self.egress.as_ref());
         }
-        has_selected
     }
 }
 

@@ -7,6 +7,7 @@ use k8s_openapi::Resource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 use super::reading::Object;
+use super::values;
 use crate::error::Result;
 
 /// Labels of an object.
@@ -32,10 +33,12 @@ impl Selector {
         field: &str,
         selector: &LabelSelector,
     ) -> Result<Self> {
-        let labels = selector.match_labels.iter().flatten();
-        let mut all: Vec<_> = labels
-            .map(|(key, value)| (key.clone(), Wanted::In(vec![value.clone()])))
-            .collect();
+        let mut all = Vec::new();
+        for (key, value) in selector.match_labels.iter().flatten() {
+            let checked = values::label_key(key).and_then(|_| values::label_value(value));
+            object.check(format!("{field}.matchLabels"), checked)?;
+            all.push((key.clone(), Wanted::In(vec![value.clone()])));
+        }
         for (index, requirement) in (0..).zip(selector.match_expressions.iter().flatten()) {
             let field = format!("{field}.matchExpressions[{index}]");
             all.push((
@@ -65,15 +68,20 @@ fn wanted<T: Resource>(
     field: &str,
     requirement: &LabelSelectorRequirement,
 ) -> Result<Wanted> {
-    let values = requirement.values.clone().unwrap_or_default();
+    let wanted_values = requirement.values.clone().unwrap_or_default();
     let operator = requirement.operator.as_str();
     if requirement.key.is_empty() {
         return Err(object.error(format!("{field}.key"), "is missing"));
     }
+    object.check(format!("{field}.key"), values::label_key(&requirement.key))?;
+    for value in &wanted_values {
+        let checked = values::label_value(value);
+        object.check(format!("{field}.values"), checked)?;
+    }
     let takes_values = matches!(operator, "In" | "NotIn");
     let wanted = match operator {
-        "In" => Wanted::In(values.clone()),
-        "NotIn" => Wanted::NotIn(values.clone()),
+        "In" => Wanted::In(wanted_values.clone()),
+        "NotIn" => Wanted::NotIn(wanted_values.clone()),
         "Exists" => Wanted::Exists,
         "DoesNotExist" => Wanted::DoesNotExist,
         _ => {
@@ -82,7 +90,7 @@ fn wanted<T: Resource>(
             return Err(object.error(format!("{field}.operator"), problem));
         }
     };
-    if takes_values == values.is_empty() {
+    if takes_values == wanted_values.is_empty() {
         let problem = if takes_values {
             "must have values"
         } else {

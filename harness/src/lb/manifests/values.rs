@@ -38,6 +38,38 @@ pub(super) fn port(number: i32) -> Checked<u16> {
     }
 }
 
+/// Whether it is a part of a label's key, or a label's value: letters, digits, and `-`, `_` and `.`
+/// between them.
+fn is_label_word(text: &str) -> bool {
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    text.len() <= 63
+        && text.chars().all(inside)
+        && ends(text.chars().next())
+        && ends(text.chars().next_back())
+}
+
+/// The key of a label: a word, which may have a name of DNS and a slash before it.
+pub(super) fn label_key(key: &str) -> Checked<&str> {
+    let (prefix, word) = key.rsplit_once('/').unwrap_or(("a", key));
+    let of_dns = |label: &str| is_label_word(label) && !label.contains(['_', '.']);
+    let is_dns = prefix.len() <= 253
+        && prefix.split('.').all(of_dns)
+        && !prefix.contains(|c: char| c.is_ascii_uppercase());
+    if !is_dns || !is_label_word(word) {
+        return Err(format!("{key:?} is not the key of a label"));
+    }
+    Ok(key)
+}
+
+/// The value of a label.
+pub(super) fn label_value(value: &str) -> Checked<&str> {
+    if !value.is_empty() && !is_label_word(value) {
+        return Err(format!("{value:?} is not the value of a label"));
+    }
+    Ok(value)
+}
+
 /// The name of a port, which is not a number.
 pub(super) fn port_name(name: &str) -> Checked<&str> {
     let of_a_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
