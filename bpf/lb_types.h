@@ -30,7 +30,7 @@ struct path {
 	__u8 pad1;
 	__u16 mtu;		/* from here on, what packets note: of the route, back to the client */
 	__u16 mtu_time;		/* when it was that: mtu.h */
-	__u32 allowed;		/* by which policies, and as whose: is_allowed() of lb.h */
+	__u32 allowed;		/* by which policies, and as whose: allowed_by() of conntrack.h */
 };
 
 /* RFC 9260 section 4, as seen from between the two sides. */

@@ -356,14 +356,14 @@ impl Judge {
 
     /// From which addresses an association may go on: those that its packets name, or come from.
     fn note(&mut self, senders: &[SocketAddr], port: u16, dest: SocketAddr, chunk: &Chunk) {
-        let (init, follows) = match chunk {
-            Chunk::Init(..) => (true, true),
-            Chunk::Asconf(..) | Chunk::Plain(4, _) => (false, true),
+        let opens = match chunk {
+            Chunk::Init(..) => true,
+            Chunk::Asconf(..) | Chunk::Plain(4, _) => false,
             _ => return,
         };
         let ports = |addr| (addr, port, dest.port());
         let known = |one: &(IpAddr, u16, u16)| (one.1, one.2) == (port, dest.port());
-        if init || (follows && self.opened.iter().any(known)) {
+        if opens || self.opened.iter().any(known) {
             let claims = chunk.claims().iter().map(|host| host.ip());
             let all = senders.iter().map(SocketAddr::ip).chain(claims).map(ports);
             self.opened.extend(all);
