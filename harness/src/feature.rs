@@ -32,7 +32,7 @@ pub struct Missing(pub Feature);
 impl Missing {
     fn text(&self) -> &'static str {
         match self.0 {
-            Feature::Root => "this needs root: run it with sudo, or in the VM (scripts/test)",
+            Feature::Root => "this needs root: run it with sudo",
             Feature::Btf => {
                 "the kernel has no BTF (/sys/kernel/btf/vmlinux): it needs \
                  CONFIG_DEBUG_INFO_BTF=y, or run this in the VM (scripts/test)"

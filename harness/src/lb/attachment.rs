@@ -175,11 +175,31 @@ impl Pins {
     /// # Errors
     /// [`Error::Refused`] if one is doing so.
     pub fn lock_events(&self) -> Result<Flock<File>> {
-        lock(&self.folder.join("links")).map_err(|error| match error {
-            Error::Busy(_) => Error::Refused(format!(
-                "another sctp-lb monitor watches {}: an event is for one of them only",
-                self.folder.display()
-            )),
+        self.lock_for(
+            &self.folder.join("links"),
+            "another sctp-lb monitor watches",
+            "an event is for one of them only",
+        )
+    }
+
+    /// Keeps other processes from sharing this load balancer's associations, as long as the guard
+    /// lives.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if one is doing so.
+    pub fn lock_exchange(&self) -> Result<Flock<File>> {
+        self.lock_for(
+            &self.links(Point::TcxEgress),
+            "another sctp-lb share is at work on",
+            "name all peers to that",
+        )
+    }
+
+    fn lock_for(&self, folder: &Path, holder: &str, way_out: &str) -> Result<Flock<File>> {
+        lock(folder).map_err(|error| match error {
+            Error::Busy(_) => {
+                Error::Refused(format!("{holder} {}: {way_out}", self.folder.display()))
+            }
             error => error,
         })
     }

@@ -59,6 +59,58 @@ pub struct PolicyEntry {
     pub ports: Vec<(u16, u16)>,
 }
 
+/// How full a map is whose size is `attach`'s to say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Room {
+    /// What there is room for.
+    #[serde(skip)]
+    pub of: &'static str,
+    /// How many there are.
+    pub used: usize,
+    /// How many there can be.
+    pub size: usize,
+}
+
+impl Maps {
+    /// How full the maps are.
+    ///
+    /// # Errors
+    /// If a map cannot be read.
+    pub fn rooms(&self) -> Result<Vec<Room>> {
+        let services = self.services.entries()?;
+        let tables: HashMap<_, _> = services
+            .iter()
+            .map(|(_, s)| (s.table, s.table_size))
+            .collect();
+        let slots: u32 = tables.values().sum();
+        let rooms = [
+            (
+                "associations",
+                self.assocs.entries()?.len(),
+                self.assocs.max_entries(),
+            ),
+            (
+                "paths",
+                self.paths.entries()?.len(),
+                self.paths.max_entries(),
+            ),
+            ("services", services.len(), self.services.max_entries()),
+            (
+                "backends",
+                self.backends.entries()?.len(),
+                self.backends.max_entries(),
+            ),
+            ("table slots", slots as usize, self.tables.max_entries()),
+            (
+                "policy prefixes",
+                self.policy_prefixes.entries()?.len(),
+                self.policy_prefixes.max_entries(),
+            ),
+        ];
+        Ok(rooms.map(|(of, used, size)| Room { of, used, size }).into())
+    }
+}
+
 /// A prefix as the user wrote it: one within `::ffff:0:0/96` is IPv4.
 fn prefix(words: [u32; 4], len: u32) -> Option<IpNet> {
     let len = u8::try_from(len).ok()?;

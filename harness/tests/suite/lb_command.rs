@@ -174,6 +174,66 @@ fn one_monitor_does_not_take_from_another() {
     assert!(said.contains("another sctp-lb"), "{said}");
 }
 
+#[test]
+fn one_share_is_at_work() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("share");
+    node.attach();
+    let share = ["share", "--listen", "127.0.0.1:0"];
+    let mut first = node.watch(&share);
+    let said = node.says(&share, 1);
+    first.kill().expect("it runs");
+    first.wait().expect("it ran");
+    assert!(said.contains("another sctp-lb share"), "{said}");
+}
+
+#[test]
+fn status_says_how_full_the_maps_are() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("rooms");
+    node.says(&["status"], 0);
+    let attach = ["attach", TRANSLATOR_DEVS[0], "--max-services", "8"];
+    node.says(&attach, 0);
+    let service = "203.0.113.10:3868=198.51.100.1:13868,198.51.100.2:13868";
+    node.says(&["apply", "--service", service], 0);
+    let said = node.says(&["status"], 0);
+    for line in [
+        "services: 1 of 8",
+        "backends: 2 of 32768",
+        "associations: 0 of 65536",
+    ] {
+        assert!(said.lines().any(|said| said == line), "{said}");
+    }
+    let document = node.says(&["status", "-o", "json"], 0);
+    let document: serde_json::Value = serde_json::from_str(&document).expect("a document");
+    let room = serde_json::json!({ "used": 2, "size": 32768 });
+    assert_eq!(document["rooms"]["backends"], room);
+    assert!(
+        document["rooms"]["table_slots"]["used"].as_u64() > Some(0),
+        "{document}"
+    );
+}
+
+/// A file may be another's, and a terminal obeys.
+#[test]
+fn what_a_file_says_is_printed_without_its_commands() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("escape");
+    node.attach();
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("a.json");
+    let file = file.to_str().expect("a name");
+    let object = |kind| {
+        let name = r"a\u001b[2J";
+        format!(r#"{{"apiVersion": "v1", "kind": "{kind}", "metadata": {{"name": "{name}"}}}}"#)
+    };
+    for (kind, code) in [("ConfigMap", 0), ("Service", 1)] {
+        fs::write(file, object(kind)).expect("it is written");
+        let said = node.says(&["apply", "-f", file], code);
+        assert!(!said.contains('\x1b') && said.contains("u{1b}"), "{said}");
+    }
+}
+
 /// Sends a packet to the service that is of no association.
 fn send_stray(lab: &Lab) {
     let stray = Spec::new(

@@ -17,7 +17,7 @@ use crate::Output;
 #[command(group = clap::ArgGroup::new("source").required(true).multiple(true))]
 pub struct Apply {
     /// Manifests: Service, EndpointSlice, NetworkPolicy, Pod and Namespace objects, in YAML or
-    /// JSON; - is standard input. All that is wanted: what they do not name is removed.
+    /// JSON, or a folder of those; - is standard input. All that is wanted: what they do not name is removed.
     #[arg(short, long = "file", value_name = "FILE", num_args = 1.., group = "source")]
     files: Vec<PathBuf>,
     /// Without manifests: a service and its backends.
@@ -141,7 +141,7 @@ impl Apply {
             return Ok(());
         }
         for note in &reading.notes {
-            writeln!(std::io::stderr(), "note: {note}")?;
+            writeln!(std::io::stderr(), "note: {}", crate::printable(note))?;
         }
         if changes.is_empty() {
             writeln!(out, "nothing to change")?;

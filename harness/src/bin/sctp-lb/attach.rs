@@ -124,6 +124,7 @@ impl Attach {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "sctp-lb detach DEV...\n       sctp-lb detach --all")]
 pub struct Detach {
     /// Devices.
     #[arg(value_name = "DEV", required_unless_present = "all")]

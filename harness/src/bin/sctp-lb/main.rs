@@ -61,7 +61,7 @@ enum Command {
     },
     /// Print the counters: what was passed, and for which reason what was dropped.
     Stats,
-    /// Say where it is attached, and what updates checksums.
+    /// Say where it is attached, what updates checksums, and how full its maps are.
     Status,
     /// Print new associations, their states, and drops, as they happen.
     Monitor(monitor::Monitor),
@@ -126,6 +126,16 @@ fn run(args: Args) -> Result<()> {
     }
 }
 
+/// What a file says must not command the terminal.
+fn printable(text: &str) -> String {
+    let is_command = |c: char| c.is_control() && c != '\n';
+    let chars = text.chars().map(|c| match c {
+        c if is_command(c) => c.escape_default().to_string(),
+        c => c.to_string(),
+    });
+    chars.collect()
+}
+
 /// Whether the reader of our output has left, as `head` does.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.downcast_ref::<std::io::Error>();
@@ -137,7 +147,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sctp-lb: {error}");
+            eprintln!("sctp-lb: {}", printable(&error.to_string()));
             ExitCode::FAILURE
         }
     }

@@ -34,6 +34,7 @@ impl Share {
             ));
         }
         let maps = Maps::pinned(pins.folder())?;
+        let _lock = pins.lock_exchange()?;
         let listener = TcpListener::bind(self.listen)
             .map_err(|error| anyhow!("listen at {}: {error}", self.listen))?;
         let lock = pins.lock()?;

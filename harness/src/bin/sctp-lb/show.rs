@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! `sctp-lb get`, `stats` and `status`.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::Result;
@@ -8,7 +9,7 @@ use bpf_sctp::feature::Feature;
 use bpf_sctp::lb::Maps;
 use bpf_sctp::lb::attachment::Pins;
 use bpf_sctp::lb::conntrack::{Association, PathEntry};
-use bpf_sctp::lb::inventory::{BackendEntry, PolicyEntry};
+use bpf_sctp::lb::inventory::{BackendEntry, PolicyEntry, Room};
 use clap::ValueEnum;
 use serde::Serialize;
 use tabled::builder::Builder;
@@ -25,7 +26,8 @@ pub enum What {
     Backends,
     /// Who may associate with whom.
     Policies,
-    /// Associations.
+    /// Associations. AS is the client as its backend sees it; PACKETS are to the backend, and to
+    /// the client.
     Conntrack,
 }
 
@@ -204,15 +206,19 @@ pub fn status(pins: &Pins, output: Output) -> Result<()> {
         "pure BPF"
     };
     // There are no maps before it is attached.
-    let masquerade = if pins.folder().join("settings").exists() {
-        Maps::pinned(pins.folder())?.masquerade()?
+    let (masquerade, rooms) = if pins.folder().join("settings").exists() {
+        let maps = Maps::pinned(pins.folder())?;
+        (maps.masquerade()?, maps.rooms()?)
     } else {
-        Vec::new()
+        Default::default()
     };
     let mut out = std::io::stdout().lock();
     if output == Output::Json {
+        let named = rooms.iter().map(|room| (room.of.replace(' ', "_"), room));
+        let rooms: BTreeMap<_, _> = named.collect();
         let report = serde_json::json!({
-            "attached": attached, "checksum_update": update, "masquerade": masquerade
+            "attached": attached, "checksum_update": update, "masquerade": masquerade,
+            "rooms": rooms
         });
         writeln!(out, "{report}")?;
         return Ok(());
@@ -231,6 +237,9 @@ pub fn status(pins: &Pins, output: Output) -> Result<()> {
     }
     for addr in masquerade {
         writeln!(out, "masquerade: {addr}")?;
+    }
+    for Room { of, used, size } in rooms {
+        writeln!(out, "{of}: {used} of {size}")?;
     }
     Ok(())
 }

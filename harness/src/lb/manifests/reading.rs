@@ -16,10 +16,14 @@ use serde_json::Value;
 use super::Validation;
 use super::kinds::Header;
 use super::reach::ADDRESSES_ANNOTATION;
+use super::values;
 use crate::error::{Doing, Error, Result};
 
 /// The namespace of an object that names none.
 const DEFAULT_NAMESPACE: &str = "default";
+
+/// How names of files end that are read in a folder.
+const MANIFESTS: [&str; 3] = ["yaml", "yml", "json"];
 
 /// An object, and where it was read.
 #[derive(Debug)]
@@ -121,7 +125,7 @@ pub(super) fn read(files: &[PathBuf], validation: Validation) -> Result<Objects>
         validation,
         ..Default::default()
     };
-    for path in files {
+    for path in &all_files(files)? {
         let file = path.display().to_string();
         let text = match path.to_str() {
             Some("-") => std::io::read_to_string(std::io::stdin()),
@@ -154,6 +158,38 @@ pub(super) fn read(files: &[PathBuf], validation: Validation) -> Result<Objects>
     }
     objects.note_unread();
     Ok(objects)
+}
+
+/// The files, and those of folders by their names, but not of folders in these: as `kubectl` has it.
+fn all_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            all.push(path.clone());
+            continue;
+        }
+        let doing = || format!("read the folder {}", path.display());
+        let entries = path.read_dir().doing(doing)?;
+        let entries = entries.collect::<std::io::Result<Vec<_>>>().doing(doing)?;
+        let is_manifest = |path: &PathBuf| {
+            let extension = path.extension().and_then(|e| e.to_str());
+            path.is_file() && extension.is_some_and(|e| MANIFESTS.contains(&e))
+        };
+        let paths = entries.into_iter().map(|entry| entry.path());
+        let mut files: Vec<_> = paths.filter(is_manifest).collect();
+        if files.is_empty() {
+            return Err(Error::Manifest {
+                place: path.display().to_string(),
+                problem: format!(
+                    "there is no file in it that ends in {}",
+                    MANIFESTS.join(", ")
+                ),
+            });
+        }
+        files.sort();
+        all.extend(files);
+    }
+    Ok(all)
 }
 
 fn documents(path: &Path, text: &str) -> std::result::Result<Vec<Value>, String> {
@@ -319,6 +355,13 @@ fn parse<T: Resource + DeserializeOwned>(
     let name = metadata(&value, "name").ok_or_else(|| {
         origin.error(format!("{}: metadata.name is missing or not text", T::KIND))
     })?;
+    for (field, name) in [("name", name), ("namespace", namespace)] {
+        if !name.is_empty() {
+            let checked = values::object_name(name);
+            let blame = |problem| origin.error(format!("{}: metadata.{field}: {problem}", T::KIND));
+            checked.map_err(blame)?;
+        }
+    }
     let (file, namespace) = (origin.file.to_string(), namespace.to_string());
     let place = format!("{file}: {} {}", T::KIND, id(&namespace, name));
     let name = name.to_string();

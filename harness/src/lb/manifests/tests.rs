@@ -194,6 +194,21 @@ fn objects_of_several_files_belong_together() {
 }
 
 #[test]
+fn a_folder_is_its_files() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let folder = dir.path().display().to_string();
+    write(&dir, "notes.txt", "kind: [");
+    std::fs::create_dir(dir.path().join("below.yaml")).expect("made");
+    let error = load(vec![dir.path().into()]).expect_err("nothing to read");
+    let problem = "there is no file in it that ends in yaml, yml, json";
+    assert_eq!(error.to_string(), format!("{folder}: {problem}"));
+    write(&dir, "b.json", SLICE);
+    write(&dir, "a.yml", SERVICE);
+    let reading = load(vec![dir.path().into()]).expect("good files");
+    assert_eq!(told(&reading), [TOLD]);
+}
+
+#[test]
 fn an_object_in_two_files_is_an_error_that_names_both() {
     let dir = tempfile::tempdir().expect("a folder");
     let files = [

@@ -49,14 +49,28 @@ fn is_label_word(text: &str) -> bool {
         && ends(text.chars().next_back())
 }
 
+/// Whether it is a name of DNS, in small letters.
+fn is_dns_name(text: &str) -> bool {
+    let is_label = |label: &str| is_label_word(label) && !label.contains(['_', '.']);
+    text.len() <= 253
+        && text.split('.').all(is_label)
+        && !text.contains(|c: char| c.is_ascii_uppercase())
+}
+
+/// The name of an object, or of its namespace.
+pub(super) fn object_name(name: &str) -> Checked<&str> {
+    if !is_dns_name(name) {
+        return Err(format!(
+            "{name:?} is not small letters and digits, with - and . between them"
+        ));
+    }
+    Ok(name)
+}
+
 /// The key of a label: a word, which may have a name of DNS and a slash before it.
 pub(super) fn label_key(key: &str) -> Checked<&str> {
     let (prefix, word) = key.rsplit_once('/').unwrap_or(("a", key));
-    let of_dns = |label: &str| is_label_word(label) && !label.contains(['_', '.']);
-    let is_dns = prefix.len() <= 253
-        && prefix.split('.').all(of_dns)
-        && !prefix.contains(|c: char| c.is_ascii_uppercase());
-    if !is_dns || !is_label_word(word) {
+    if !is_dns_name(prefix) || !is_label_word(word) {
         return Err(format!("{key:?} is not the key of a label"));
     }
     Ok(key)
