@@ -172,6 +172,7 @@ static __always_inline struct opening *begin_opening(const struct packet *pkt,
 	opening->service = 0;
 	opening->backend = 0;
 	opening->generation = generation;
+	opening->opener = DIR_ORIGINAL;
 	return opening;
 }
 

@@ -25,18 +25,6 @@ static __always_inline struct lb_settings *get_settings(void)
 	return bpf_map_lookup_elem(&settings, &key);
 }
 
-/*
- * The peers as the policies know them: at the address that the path is for, who opened
- * the association, in the direction @opener, and who serves it at @port.
- */
-__noinline int judge_path(struct tuple *tuple, struct path *path, __u32 opener, __be16 port)
-{
-	if (!tuple || !path)
-		return true;
-	return path->dir == opener ? policy_allows(&tuple->saddr, &path->to.daddr, port) :
-				     policy_allows(&path->to.daddr, &tuple->saddr, port);
-}
-
 static __always_inline bool path_is_allowed(struct tuple *tuple, struct path *path,
 					    const struct assoc *assoc)
 {

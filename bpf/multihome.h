@@ -60,6 +60,7 @@ static __noinline int load_addrs(struct opening *opening, __u64 id)
 	opening->from = assoc->original;
 	opening->to = assoc->translated;
 	opening->service = assoc->service;
+	opening->opener = assoc->opened_by;
 	opening->path.assoc = id;
 	addrs = &opening->addrs;
 	kept = bpf_map_lookup_elem(&multihomed, &id);

@@ -36,6 +36,7 @@ struct opening {
 	__u32 service;
 	__u32 backend;
 	__u32 generation;
+	__u32 opener;			/* the direction that the policies judge it by */
 };
 
 struct {
@@ -387,6 +388,25 @@ __noinline int set_path(struct opening *opening)
 	return 0;
 }
 
+/*
+ * The peers as the policies know them: at the address that the path is for, who opened
+ * the association, in the direction @opener, and who serves it at @port.
+ */
+__noinline int judge_path(struct tuple *tuple, struct path *path, __u32 opener, __be16 port)
+{
+	if (!tuple || !path)
+		return true;
+	return path->dir == opener ? policy_allows(&tuple->saddr, &path->to.daddr, port) :
+				     policy_allows(&path->to.daddr, &tuple->saddr, port);
+}
+
+static __always_inline bool opening_allows(struct opening *opening)
+{
+	__be16 port = opening->opener == DIR_ORIGINAL ? opening->to.dport : opening->from.sport;
+
+	return judge_path(&opening->key, &opening->path, opening->opener, port);
+}
+
 /* What backends see for a client's address; NULL: it has no path in this family. */
 static __always_inline struct ip_addr *source_of(struct assoc_addrs *addrs, __u32 client)
 {
@@ -435,7 +455,7 @@ __noinline int set_path_there(struct opening *opening, __u32 client, __u32 vip)
 	opening->path.to.daddr = *addr_at(&addrs->backend, nth_of(backends, rank_of(vips, vip)));
 	opening->path.dir = DIR_ORIGINAL;
 	opening->path.shared = is_shared(addrs, vips, backends, ipv4);
-	if (!policy_allows(&opening->key.saddr, &opening->path.to.daddr, opening->to.dport))
+	if (!opening_allows(opening))
 		return 0;
 	set_path(opening);
 	return 1;
@@ -466,7 +486,7 @@ __noinline int set_path_back(struct opening *opening, __u32 client, __u32 backen
 	opening->path.to.daddr = *addr_at(&addrs->client, client);
 	opening->path.dir = DIR_REPLY;
 	opening->path.shared = is_shared(addrs, vips, backends, ipv4);
-	if (!policy_allows(&opening->path.to.daddr, &opening->key.saddr, opening->to.dport))
+	if (!opening_allows(opening))
 		return 0;
 	return set_path(opening);
 }

@@ -37,6 +37,14 @@ const RESTART: [&str; 4] = [
     "B1>C1 D COOKIE-ACK => V1>C1",
 ];
 
+/// By the backend.
+const RESTART_BACK: [&str; 4] = [
+    "B1>C1 0 INIT=E[B1 B2] => V1>C1[V2 PAD]",
+    "C1>V1 E INIT-ACK=D[C1 C2 COOKIE] => C1>B1[C1 C2 COOKIE]",
+    "B1>C1 D COOKIE-ECHO => V1>C1",
+    "C1>V1 E COOKIE-ACK => C1>B1",
+];
+
 const EVERY_PATH: [&str; 10] = [
     "C2>V2 B HEARTBEAT => C2>B2",
     "B2>C2 C HEARTBEAT-ACK => V2>C2",
@@ -356,6 +364,48 @@ fn policies_are_this_nodes() {
     });
 }
 
+/// Whom the client may not reach, but who may reach it, has restarted their association: that is
+/// his now, also over addresses that are learned since, and on each node.
+#[test]
+fn policies_judge_by_who_opened_an_association_last() {
+    require!(Feature::Root, Feature::Btf);
+    with_nodes(HOOKS[0], false, false, |one, other| {
+        run_steps(one, false, &OPEN);
+        adopt(other.maps(), &only_record(one.maps()));
+        run_steps(one, false, &RESTART_BACK);
+        let record = only_record(one.maps());
+        let to_nobody = Some(vec![]);
+        let policy = |ingress, egress| {
+            let mut wanted = services(false, false);
+            let policy = EndpointPolicy { ingress, egress };
+            for name in ["B1", "B2"] {
+                wanted.policies.insert(addr(name, false), policy.clone());
+            }
+            wanted
+        };
+        for node in [one, other] {
+            let wanted = policy(to_nobody.clone(), None);
+            node.maps().apply(&wanted).expect("there is room");
+            if std::ptr::eq(node, other) {
+                adopt(other.maps(), &record);
+            }
+            let steps = [
+                "B2>C2 D DATA => V2>C2",
+                "C2>V2 E SACK => C2>B2",
+                "C3>V1 E HEARTBEAT => C3>B1",
+                "C3>V2 E DATA => C3>B2",
+            ];
+            run_steps(node, false, &steps);
+        }
+        let wanted = policy(None, to_nobody);
+        other.maps().apply(&wanted).expect("there is room");
+        let refusal = refused(other.maps(), &record);
+        let client = record.original.source;
+        assert_eq!(refusal, Refusal::Policy(addr("B1", false), client));
+        run_steps(other, false, &["C2>V2 E SACK => drop_policy"]);
+    });
+}
+
 #[test]
 fn an_adopted_association_lasts_as_long_as_was_said_last() {
     require!(Feature::Root, Feature::Btf);
@@ -561,6 +611,7 @@ fn a_restart_through_another_node_is_told_back() {
             run_steps(other, false, &RESTART);
             let tags = only_assoc(other.maps()).tags;
             wait_until("the new tags", || only_assoc(one.maps()).tags == tags);
+            assert!(!only_record(one.maps()).handshake.by_backend);
             let steps = [
                 "C2>V2 E DATA => C2>B2",
                 "B2>C2 D SACK => V2>C2",
@@ -570,6 +621,20 @@ fn a_restart_through_another_node_is_told_back() {
             run_steps(one, false, &steps);
         });
         run_steps(other, false, &["C2>V2 E DATA => C2>B2"]);
+    });
+}
+
+#[test]
+fn so_is_who_has_restarted_it() {
+    require!(Feature::Root, Feature::Btf);
+    with_nodes(HOOKS[0], false, false, |one, other| {
+        run_steps(one, false, &OPEN);
+        sharing(&[one.maps(), other.maps()], |_, _| {
+            wait_until("adopted", || nr_paths(other) == nr_paths(one));
+            run_steps(other, false, &RESTART_BACK);
+            let is_the_backend = || only_record(one.maps()).handshake.by_backend;
+            wait_until("the restart", is_the_backend);
+        });
     });
 }
 
@@ -634,13 +699,13 @@ fn a_malformed_line_ends_the_connection() {
                 wait_until(lines, || why().is_some());
                 why().expect("a reason")
             };
-            let hello = "{\"hello\":{\"version\":1,\"node\":1}}\n";
+            let hello = "{\"hello\":{\"version\":2,\"node\":1}}\n";
             assert!(left("GET / HTTP/1.1\r\n").contains("malformed"));
             assert!(left(&format!("{hello}{{\"end\":\n")).contains("malformed"));
             assert_eq!(left("{\"end\":1}\n"), "it does not say hello first");
             assert_eq!(left(&format!("{hello}{hello}")), "a second hello");
-            let other = "{\"hello\":{\"version\":2,\"node\":1}}\n";
-            assert!(left(other).contains("speaks version 2, and this node 1"));
+            let other = "{\"hello\":{\"version\":1,\"node\":1}}\n";
+            assert!(left(other).contains("speaks version 1, and this node 2"));
         });
     });
 }

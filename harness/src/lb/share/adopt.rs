@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use libbpf_rs::MapFlags;
 
-use super::record::{Addrs, NodeId, Record};
+use super::record::{Addrs, Handshake, NodeId, Record};
 use super::routes::{Route, Shape, reverse};
 use crate::error::{Error, Result};
 use crate::lb::conntrack::{DIR_ORIGINAL, DIR_REPLY, Tuple, now};
@@ -69,6 +69,17 @@ impl Directory {
     }
 }
 
+/// Who has opened the association, and the other side with the port that it serves, at these
+/// addresses of both: as `judge_path()` of `bpf/paths.h` has it.
+fn opener_first(record: &Record, client: IpAddr, backend: IpAddr) -> (IpAddr, SocketAddr) {
+    if record.handshake.by_backend {
+        let port = record.original.source.port();
+        return (backend, SocketAddr::new(client, port));
+    }
+    let port = record.translated.dest.port();
+    (client, SocketAddr::new(backend, port))
+}
+
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -80,7 +91,11 @@ fn expiry(ttl_ms: u64) -> Result<u64> {
 
 /// The tags by which the association is to be known, by direction.
 fn tags_of(record: &Record) -> [u32; 2] {
-    [record.indexed, record.tags[usize::from(DIR_REPLY)]].map(u32::to_be)
+    [
+        record.indexed,
+        record.handshake.tags[usize::from(DIR_REPLY)],
+    ]
+    .map(u32::to_be)
 }
 
 /// As its namesake of `bpf/conntrack.h`.
@@ -104,14 +119,15 @@ fn updated(known: Option<&assoc>, opener: NodeId, record: &Record, now: u64) -> 
     };
     let mut assoc = known.copied().unwrap_or(fresh);
     assoc.id = record.id;
-    set_tags(&mut assoc, record.tags);
+    set_handshake(&mut assoc, record.handshake);
     assoc.state = record.state as u32;
     assoc.heard = now;
     assoc
 }
 
-fn set_tags(assoc: &mut assoc, tags: [u32; 2]) {
-    let tags = tags.map(u32::to_be);
+fn set_handshake(assoc: &mut assoc, handshake: Handshake) {
+    assoc.opened_by = handshake.opener();
+    let tags = handshake.tags.map(u32::to_be);
     if assoc.tags.tag != tags {
         assoc.tags.tag = tags;
         assoc.pending = Default::default();
@@ -131,12 +147,12 @@ impl Maps {
         self.adopt_by(opener, record, None, &Directory::read(self)?)
     }
 
-    /// As [`Self::adopt`], of an association of which these tags were told before.
+    /// As [`Self::adopt`], of an association of which this handshake was told before.
     pub(super) fn adopt_by(
         &self,
         opener: NodeId,
         record: &Record,
-        told: Option<[u32; 2]>,
+        told: Option<Handshake>,
         directory: &Directory,
     ) -> Result<Adoption> {
         let known = self.assoc(record.id)?;
@@ -145,8 +161,8 @@ impl Maps {
         }
         let record = &match known {
             // Tags of a restart that only this node has seen yet are newer.
-            Some(known) if told == Some(record.tags) => Record {
-                tags: known.tags.tag.map(u32::from_be),
+            Some(known) if told == Some(record.handshake) => Record {
+                handshake: Handshake::of(&known),
                 indexed: u32::from_be(known.indexed[usize::from(DIR_ORIGINAL)]),
                 ..record.clone()
             },
@@ -197,9 +213,9 @@ impl Maps {
         {
             return Ok(Some(taken(other.opener)));
         }
-        let backend = record.translated.dest;
-        let allowed = self.policy_allows(source.ip(), backend.ip(), backend.port())?;
-        Ok((!allowed).then(|| Refusal::Policy(source.ip(), backend)))
+        let (from, to) = opener_first(record, source.ip(), record.translated.dest.ip());
+        let allowed = self.policy_allows(from, to.ip(), to.port())?;
+        Ok((!allowed).then(|| Refusal::Policy(from, to)))
     }
 
     /// Writes what the record says, in an order in which packets find all of it or nothing.
@@ -289,7 +305,8 @@ impl Maps {
 
     fn set_path(&self, record: &Record, route: &Route) -> Result<()> {
         let (client, backend) = route.peers();
-        if !self.policy_allows(client, backend, record.translated.dest.port())? {
+        let (from, to) = opener_first(record, client, backend);
+        if !self.policy_allows(from, to.ip(), to.port())? {
             return Ok(());
         }
         // The others are only claimed, until a packet with a tag takes them.
@@ -372,17 +389,17 @@ impl Maps {
         self.replace(id, &assoc)
     }
 
-    /// Takes the tags of a restart that another node has carried, unless this node has others by
-    /// now than those that it began with. Returns whether it has taken them.
-    pub(super) fn restart(&self, id: u64, from: [u32; 2], to: [u32; 2]) -> Result<bool> {
-        let known = self.assoc(id)?.filter(|assoc| {
-            assoc.opener == 0 && assoc.tags.tag == from.map(u32::to_be) && !to.contains(&0)
-        });
+    /// Takes the handshake of a restart that another node has carried, unless this node has another by
+    /// now than that it began with. Returns whether it has taken them.
+    pub(super) fn restart(&self, id: u64, from: Handshake, to: Handshake) -> Result<bool> {
+        let known = self
+            .assoc(id)?
+            .filter(|assoc| assoc.opener == 0 && Handshake::of(assoc) == from && to.is_done());
         let Some(known) = known else {
             return Ok(false);
         };
         let mut assoc = known;
-        set_tags(&mut assoc, to);
+        set_handshake(&mut assoc, to);
         assoc.indexed = self.free_tags(id, &assoc, assoc.tags.tag)?;
         self.index_tags(id, &assoc, known.indexed)?;
         self.replace(id, &assoc)
@@ -467,7 +484,7 @@ mod tests {
         let opener = NodeId::MIN;
         let fresh = updated(None, opener, &record, 7);
         assert_eq!((fresh.created, fresh.opener), (7, 1));
-        assert_eq!(fresh.tags.tag.map(u32::from_be), record.tags);
+        assert_eq!(Handshake::of(&fresh), record.handshake);
         assert_eq!(State::of(fresh.state), record.state);
         let known = assoc {
             packets: [3, 4],
@@ -479,7 +496,7 @@ mod tests {
         assert_eq!((same.created, same.packets), (7, [3, 4]));
         assert_eq!(same.pending.tag, known.pending.tag);
         let mut restarted = record;
-        restarted.tags = [8, 9];
+        restarted.handshake.tags = [8, 9];
         let updated = updated(Some(&known), opener, &restarted, 9);
         assert_eq!(updated.pending.tag, [0, 0]);
         assert_eq!((updated.created, updated.packets), (7, [3, 4]));

@@ -15,7 +15,7 @@ use socket2::{SockRef, TcpKeepalive};
 
 use super::adopt::{Adoption, Directory};
 use super::protocol::{Line, Lines, Message, VERSION};
-use super::record::{Carried, NodeId, Record, Snapshot};
+use super::record::{Carried, Handshake, NodeId, Record, Snapshot};
 use crate::error::{Doing, Error, Result};
 use crate::lb::Maps;
 
@@ -122,15 +122,15 @@ impl Told {
             // None has come yet of one that is new.
             let fresh = Carried {
                 packets: [0; 2],
-                tags: carried.told,
+                handshake: carried.told,
                 ..*carried
             };
             let (old, at) = self.carried.entry(id).or_insert((fresh, None));
-            let (from, to, ttl_ms) = (carried.told, carried.tags, carried.ttl_ms);
-            if from != to && old.tags != to {
+            let (from, to, ttl_ms) = (carried.told, carried.handshake, carried.ttl_ms);
+            if from != to && old.handshake != to {
                 news.push(Message::Restarted { id, from, to });
             }
-            old.tags = to;
+            old.handshake = to;
             let due = at.is_none_or(|at| now >= at + renewal(old.ttl_ms));
             if due && old.packets != carried.packets {
                 (*old, *at) = (*carried, Some(now));
@@ -143,7 +143,7 @@ impl Told {
 /// The associations of a peer, as it tells them.
 struct Learned<'a> {
     maps: &'a Maps,
-    told: &'a Mutex<HashMap<u64, [u32; 2]>>,
+    told: &'a Mutex<HashMap<u64, Handshake>>,
     peer: SocketAddr,
     node: NodeId,
     notice: &'a (dyn Fn(Notice) + Sync),
@@ -212,7 +212,7 @@ impl<'a> Learned<'a> {
         match adopted {
             Ok(Adoption::Done) => {
                 self.skipped.remove(&record.id);
-                locked(self.told).insert(record.id, record.tags);
+                locked(self.told).insert(record.id, record.handshake);
                 self.adopted.insert(record.id, record);
             }
             Ok(Adoption::Refused(refusal)) => {
@@ -278,8 +278,8 @@ struct Running<'a> {
     node: NodeId,
     /// What is to be told, as it was last read.
     snapshot: Mutex<Arc<Snapshot>>,
-    /// The tags of what is adopted, as others told them last.
-    told: Mutex<HashMap<u64, [u32; 2]>>,
+    /// The handshakes of what is adopted, as others told them last.
+    told: Mutex<HashMap<u64, Handshake>>,
 }
 
 impl<'a> Exchange<'a> {
@@ -528,7 +528,7 @@ mod tests {
             [set(&later)]
         );
         let mut changed = later.clone();
-        changed.tags[0] = 7;
+        changed.handshake.tags[0] = 7;
         assert_eq!(
             told.news(&snapshot(&[changed.clone()], &[]), at(11)),
             [set(&changed)]
@@ -546,12 +546,16 @@ mod tests {
         let carried = [Message::Carried { id: 1, ttl_ms }];
         let mut told = Told::default();
         let start = Instant::now();
+        let of = |tags| Handshake {
+            tags,
+            by_backend: false,
+        };
         let mut news = |seconds, packets, tags| {
             let now = start + Duration::from_secs(seconds);
             let carried = Carried {
                 packets: [packets, 0],
-                tags,
-                told: [2, 3],
+                handshake: of(tags),
+                told: of([2, 3]),
                 ttl_ms,
             };
             told.news(&snapshot(&[], &[(1, carried)]), now)
@@ -563,8 +567,8 @@ mod tests {
         assert_eq!(news(30, 2, [2, 3]), []);
         let restarted = Message::Restarted {
             id: 1,
-            from: [2, 3],
-            to: [4, 5],
+            from: of([2, 3]),
+            to: of([4, 5]),
         };
         assert_eq!(news(31, 2, [4, 5]), [restarted]);
         assert_eq!(news(32, 2, [4, 5]), []);

@@ -10,4 +10,4 @@ mod routes;
 
 pub use adopt::{Adoption, Refusal};
 pub use exchange::{Exchange, Notice};
-pub use record::{Addrs, NodeId, Record};
+pub use record::{Addrs, Handshake, NodeId, Record};

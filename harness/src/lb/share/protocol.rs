@@ -5,11 +5,11 @@ use std::io::{ErrorKind, Read};
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{NodeId, Record};
+use super::record::{Handshake, NodeId, Record};
 use crate::error::{Doing, Error, Result};
 
 /// To be raised with each change of what the messages mean.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// The longest line, its end included.
 pub(super) const MAX_LINE: usize = 64 << 10;
@@ -34,8 +34,8 @@ pub(super) enum Message {
     /// tags than it was told.
     Restarted {
         id: u64,
-        from: [u32; 2],
-        to: [u32; 2],
+        from: Handshake,
+        to: Handshake,
     },
 }
 
@@ -137,8 +137,11 @@ mod tests {
             Message::All,
             Message::Restarted {
                 id: 1,
-                from: [2, 3],
-                to: [4, u32::MAX],
+                from: record().handshake,
+                to: Handshake {
+                    tags: [4, u32::MAX],
+                    by_backend: true,
+                },
             },
             Message::Carried {
                 id: 1,
@@ -183,7 +186,7 @@ mod tests {
     #[test]
     fn a_record_that_cannot_be_is_refused() {
         let mut wrong = record();
-        wrong.tags[0] = 0;
+        wrong.handshake.tags[0] = 0;
         let line = Message::Set(Box::new(wrong)).line().expect("JSON");
         assert!(Message::parse(&line).is_err());
     }

@@ -10,7 +10,7 @@ use libbpf_rs::MapFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::lb::conntrack::{DIR_ORIGINAL, State, Tuple, now};
+use crate::lb::conntrack::{DIR_ORIGINAL, DIR_REPLY, State, Tuple, now};
 use crate::lb::maps::{MAX_ADDRS, Maps, addr_key, addr_list, assoc, assoc_addrs, ip_addr};
 use crate::map_bytes::addr;
 
@@ -100,6 +100,38 @@ impl TryFrom<&Addrs> for assoc_addrs {
     }
 }
 
+/// What a handshake leaves behind, and the next one, of a restart, replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handshake {
+    /// Verification tags, as numbers: in packets to the backend, and to the client.
+    pub tags: [u32; 2],
+    /// Whether the backend has begun it: policies judge by who has.
+    pub by_backend: bool,
+}
+
+impl Handshake {
+    pub(super) fn of(assoc: &assoc) -> Self {
+        Self {
+            tags: assoc.tags.tag.map(u32::from_be),
+            by_backend: assoc.opened_by == DIR_REPLY,
+        }
+    }
+
+    /// The direction of its INIT.
+    pub(super) fn opener(&self) -> u8 {
+        if self.by_backend {
+            DIR_REPLY
+        } else {
+            DIR_ORIGINAL
+        }
+    }
+
+    /// Whether both sides know the other's tag.
+    pub(super) fn is_done(&self) -> bool {
+        !self.tags.contains(&0)
+    }
+}
+
 /// An association, for nodes that number services and backends otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -113,8 +145,8 @@ pub struct Record {
     pub translated: Tuple,
     /// Its state.
     pub state: State,
-    /// Verification tags, as numbers: in packets to the backend, and to the client.
-    pub tags: [u32; 2],
+    /// Its last handshake.
+    pub handshake: Handshake,
     /// The tag by which packets to the backend are known from addresses that nobody has named; 0:
     /// none.
     pub indexed: u32,
@@ -138,7 +170,7 @@ impl Record {
             original: (&assoc.original).into(),
             translated: (&assoc.translated).into(),
             state: State::of(assoc.state),
-            tags: assoc.tags.tag.map(u32::from_be),
+            handshake: Handshake::of(assoc),
             indexed: u32::from_be(assoc.indexed[usize::from(DIR_ORIGINAL)]),
             addrs,
             ttl_ms: ttl_ms(assoc, now),
@@ -163,7 +195,7 @@ impl Record {
         });
         if tuples
             && self.original.source.is_ipv4() == self.translated.source.is_ipv4()
-            && !self.tags.contains(&0)
+            && self.handshake.is_done()
             && self.addrs.as_ref().is_none_or(Addrs::check)
         {
             return Ok(());
@@ -181,16 +213,16 @@ pub(super) fn ttl_ms(assoc: &assoc, now: Duration) -> u64 {
 
 /// Whether both sides know the other's tag.
 fn is_known(assoc: &assoc) -> bool {
-    State::of(assoc.state) >= State::CookieEchoed && !assoc.tags.tag.contains(&0)
+    State::of(assoc.state) >= State::CookieEchoed && Handshake::of(assoc).is_done()
 }
 
 /// An adopted association that packets have come of here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Carried {
     pub(super) packets: [u64; 2],
-    pub(super) tags: [u32; 2],
-    /// The tags that the node told that opened it.
-    pub(super) told: [u32; 2],
+    pub(super) handshake: Handshake,
+    /// The one that the node told that opened it.
+    pub(super) told: Handshake,
     pub(super) ttl_ms: u64,
 }
 
@@ -203,11 +235,11 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     /// Reads the maps. `names` are those of services, and stay: a service that is removed has
-    /// associations yet. `told` are the tags that others have told.
+    /// associations yet. `told` is what others have told.
     pub(super) fn read(
         maps: &Maps,
         names: &mut HashMap<u32, String>,
-        told: &HashMap<u64, [u32; 2]>,
+        told: &HashMap<u64, Handshake>,
     ) -> Result<Self> {
         names.extend(maps.names()?);
         let now = now()?;
@@ -217,11 +249,11 @@ impl Snapshot {
         let multihomed: HashMap<_, _> = maps.multihomed.entries()?.into_iter().collect();
         for (id, assoc) in assocs {
             if assoc.opener != 0 {
-                let tags = assoc.tags.tag.map(u32::from_be);
+                let handshake = Handshake::of(&assoc);
                 let carried = Carried {
                     packets: assoc.packets,
-                    tags,
-                    told: told.get(&id).copied().unwrap_or(tags),
+                    handshake,
+                    told: told.get(&id).copied().unwrap_or(handshake),
                     ttl_ms: ttl_ms(&assoc, now),
                 };
                 snapshot.carried.insert(id, carried);
@@ -274,7 +306,10 @@ pub(super) mod tests {
             original: tuple("192.0.2.1:5000", "203.0.113.1:3868"),
             translated: tuple("198.51.100.254:5000", "198.51.100.1:13868"),
             state: State::CookieEchoed,
-            tags: [0xffff_ffff, 1],
+            handshake: Handshake {
+                tags: [0xffff_ffff, 1],
+                by_backend: false,
+            },
             indexed: 0xffff_ffff,
             addrs: Some(Addrs {
                 client: ips(&["192.0.2.1", "2001:db8::1"]),
@@ -305,7 +340,7 @@ pub(super) mod tests {
         let [one, mut other] = [record(), record()];
         other.ttl_ms = 1;
         assert!(one.is_same(&other));
-        other.tags[0] = 2;
+        other.handshake.tags[0] = 2;
         assert!(!one.is_same(&other));
     }
 
@@ -313,7 +348,7 @@ pub(super) mod tests {
     fn what_no_node_says_is_refused() {
         assert!(record().check().is_ok());
         let wrong: [fn(&mut Record); 6] = [
-            |r| r.tags[1] = 0,
+            |r| r.handshake.tags[1] = 0,
             |r| r.original.source.set_ip("::1".parse().expect("an address")),
             |r| r.addrs.as_mut().expect("several").client.clear(),
             |r| r.addrs.as_mut().expect("several").vip = vec![[192, 0, 2, 1].into(); 9],
