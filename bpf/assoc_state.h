@@ -99,10 +99,11 @@ static __always_inline void follow_init_ack(struct assoc *assoc, const struct ch
 	if (!assoc->tags.tag[peer]) {
 		assoc->tags.tag[peer] = chunks->init_tag;
 	} else if ((assoc->state == ASSOC_COOKIE_WAIT || assoc->state == ASSOC_COOKIE_ECHOED) &&
+		   (assoc->opened_by == peer || assoc->inits & 1U << peer) &&
 		   assoc->tags.tag[peer] != chunks->init_tag) {
 		/*
 		 * To an INIT that was sent again, also for a stale cookie (section 5.2.6):
-		 * either may be the one that the peer takes.
+		 * either may be the one that the peer takes. Who has sent none is not answered.
 		 */
 		note_answer(assoc, peer, assoc->tags.tag[own], chunks->init_tag);
 	}

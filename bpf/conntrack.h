@@ -214,6 +214,20 @@ static __always_inline void fill_assoc(struct assoc *assoc, __u64 id, const stru
 	assoc->backend = opening->backend;
 }
 
+/* Whether the first path shares its way back with others of the association. */
+static __noinline int is_first_shared(struct opening *opening)
+{
+	struct assoc_addrs *addrs;
+	bool ipv4;
+
+	if (!opening)
+		return false;
+	addrs = &opening->addrs;
+	ipv4 = is_mapped_ipv4(&opening->from.saddr);
+	return is_shared(addrs, family_mask(&addrs->vip, ipv4), family_mask(&addrs->backend, ipv4),
+			 ipv4);
+}
+
 /* Add the path of opening->key. One that another association only expects must give way. */
 static __always_inline long add_path(struct opening *opening, __u64 id, enum direction dir)
 {
@@ -222,7 +236,7 @@ static __always_inline long add_path(struct opening *opening, __u64 id, enum dir
 	opening->path.seen = dir == DIR_ORIGINAL ? bpf_ktime_get_coarse_ns() : 0;
 	opening->path.dir = dir;
 	opening->path.confirmed = 1;
-	opening->path.shared = 0;
+	opening->path.shared = is_first_shared(opening);
 	opening->path.mtu = 0;
 	opening->path.allowed = allowed_by(opening->generation, DIR_ORIGINAL);
 	return bpf_map_update_elem(&paths, &opening->key, &opening->path, BPF_NOEXIST);

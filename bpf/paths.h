@@ -284,12 +284,14 @@ static __always_inline bool is_only_init(const struct assoc *assoc)
 
 /*
  * Where only one side has been, or nobody but who sent an INIT, a packet may be
- * another association's, or of one that is not known here.
+ * another association's, or of one that is not known here: where nothing is
+ * translated, the client's as well.
  */
 static __always_inline bool is_uncertain(const struct assoc *assoc, const struct tuple *tuple,
 					 struct path *path)
 {
-	return (path->dir == DIR_REPLY && is_only_init(assoc)) || !is_proven(tuple, path);
+	return ((path->dir == DIR_REPLY || !assoc->service) && is_only_init(assoc)) ||
+	       !is_proven(tuple, path);
 }
 
 /* Who has to give way to an association on whose behalf an address is spoken for: always who has only named it. */

@@ -189,6 +189,33 @@ pub(super) fn shake(
     source
 }
 
+/// Behind masquerade one path back is for all of a client's, also when there is no room for the
+/// others yet.
+#[rstest]
+fn replies_follow_the_client_also_where_paths_are_scarce(
+    #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
+) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (vip, backend) = (place.vip(), place.backend(1));
+    with_masquerade(place, |lb| {
+        let other = |nr: usize, addr: usize| at(&format!("192.0.{addr}.{nr}"), 5000);
+        for nr in 1..SIZES.assocs as usize / 2 {
+            let named = (2..9).flat_map(|addr| address_parameter(other(nr, addr).ip()));
+            let claim = chunk::init(1, CLIENT_TAG + nr as u32, &named.collect::<Vec<_>>());
+            outcome_of(lb, &spec(other(nr, 1), vip, 0, claim)).expect("there is room");
+        }
+        let clients = [1, 2].map(|last| at(&format!("192.0.100.{last}"), 5000));
+        let source = shake(lb, place, clients[0], clients[1].ip(), [1, BACKEND_TAG]);
+        let probe = chunk::chunk(4, 0, &[0, 1, 0, 4]);
+        let reply = |source, dest| spec(source, dest, 1, chunk::data(b"reply"));
+        for client in [clients[1], clients[0], clients[1]] {
+            outcome_of(lb, &spec(client, vip, BACKEND_TAG, probe.clone())).expect("the client's");
+            expect_translated(lb, &reply(backend, source), &reply(vip, client));
+        }
+    });
+}
+
 /// A service whose clients its backend sees as the node.
 fn with_masquerade(place: Place, check: impl FnOnce(&Datapath<'_>)) {
     let mut wanted = service(place, &[place.backend(1)]);

@@ -419,6 +419,99 @@ fn who_opened_an_association_is_judged_as_such(#[values(Hook::Tc, Hook::Xdp)] ho
     });
 }
 
+/// A client cannot answer an INIT that the other side has not sent: to be judged as who answers.
+#[rstest]
+fn who_opened_an_association_stays_so(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (client, peer) = (place.client(), at("203.0.113.77", 36412));
+    let policy = egress_to_everybody(place);
+    with_lb(place, &with_policy(place, client.ip(), policy), |lb| {
+        let data = spec(client, peer, 8, chunk::data(b"data"));
+        let echo = |tag| spec(peer, client, tag, chunk::chunk(10, 0, &[0; 4]));
+        let own = |tag| spec(client, peer, 8, chunk::init(2, tag, &[]));
+        for packet in [
+            &spec(client, peer, 0, chunk::init(1, 7, &[])),
+            &spec(peer, client, 7, chunk::init(2, 8, &[])),
+            &spec(client, peer, 8, chunk::chunk(10, 0, &[0; 4])),
+        ] {
+            outcome_of(lb, packet).expect("what the client may open");
+        }
+        for (forged, tag) in [(own(9), 9), (own(7), 7)] {
+            let _ = outcome_of(lb, &forged);
+            let _ = outcome_of(lb, &echo(tag));
+        }
+        outcome_of(lb, &data).expect("the client's");
+        let denied = EndpointPolicy {
+            ingress: None,
+            egress: Some(vec![]),
+        };
+        let denied = with_policy(place, client.ip(), denied);
+        lb.maps().apply(&denied).expect("there is room");
+        expect_drop(lb, &data, "drop_policy");
+    });
+}
+
+/// Of an association that is older than the policy nothing is known, and anybody may send an INIT.
+#[rstest]
+fn a_forged_init_ends_nothing_that_is_older(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (client, peer) = (place.client(), at("203.0.113.77", 36412));
+    let mut policy = egress_to_everybody(place);
+    policy.ingress = policy.egress.clone();
+    with_lb(place, &with_policy(place, client.ip(), policy), |lb| {
+        for (from, to) in [(client, peer), (peer, client)] {
+            outcome_of(lb, &init(from, to)).expect("it may be opened");
+            for (source, dest) in [(client, peer), (peer, client)] {
+                let data = spec(source, dest, 0x01de_a550, chunk::data(b"older"));
+                let frame = data.build().expect("it fits").bytes;
+                expect_unchanged(lb, &frame, "what is older");
+            }
+        }
+    });
+}
+
+/// Nor does one that says to be of a backend, to a client, keep that from its association.
+#[rstest]
+fn a_forged_init_keeps_no_way_back(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
+    require!(Feature::Root, Feature::Btf);
+    let place = Place::in_bpf(hook, false);
+    let (client, vip, (backends, wanted)) =
+        (place.client(), place.vip(), with_two_addresses(place));
+    let second = at("192.0.2.50", client.port());
+    let mut wanted = desired(wanted);
+    let everybody = ingress(vec![rule(vec![place.everybody()], ports(0, u16::MAX))]);
+    wanted.policies.insert(second.ip(), everybody);
+    with_lb(place, &wanted, |lb| {
+        outcome_of(lb, &init(backends[1], second)).expect("it may be opened");
+        let named =
+            |kind, tag, addr: SocketAddr| chunk::init(kind, tag, &address_parameter(addr.ip()));
+        for packet in [
+            spec(client, vip, 0, named(1, CLIENT_TAG, second)),
+            spec(
+                backends[0],
+                client,
+                CLIENT_TAG,
+                named(2, BACKEND_TAG, backends[1]),
+            ),
+            spec(client, vip, BACKEND_TAG, chunk::chunk(10, 0, &[0; 4])),
+            spec(backends[0], client, CLIENT_TAG, chunk::chunk(11, 0, &[])),
+        ] {
+            outcome_of(lb, &packet).expect("it is the association's");
+        }
+        let probe = |source| {
+            spec(
+                source,
+                second,
+                CLIENT_TAG,
+                chunk::chunk(4, 0, &[0, 1, 0, 4]),
+            )
+        };
+        expect_translated(lb, &probe(backends[1]), &probe(vip));
+    });
+}
+
 /// What is not translated must not take the place of what is.
 #[rstest]
 fn a_service_is_nobodys_address(#[values(Hook::Tc, Hook::Xdp)] hook: Hook) {
