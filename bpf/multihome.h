@@ -97,18 +97,25 @@ __noinline int delete_dropped(struct opening *opening, __u64 id)
 	return 0;
 }
 
+/* Who adds to @id looks afterwards: who ended it meanwhile, on another CPU, did not know of that. */
+static __always_inline bool is_there(__u64 id)
+{
+	if (bpf_map_lookup_elem(&assocs, &id))
+		return true;
+	bpf_map_delete_elem(&multihomed, &id);
+	return false;
+}
+
 /* Add the paths of those of the client's addresses. Returns whether the association is still there. */
 static __always_inline bool keep_paths(struct opening *opening, __u32 clients)
 {
 	__u64 id = opening->path.assoc;
 
 	set_paths(opening, clients);
-	if (bpf_map_lookup_elem(&assocs, &id)) {
+	if (is_there(id)) {
 		delete_dropped(opening, id);
 		return true;
 	}
-	/* It has ended meanwhile, on another CPU, which knew nothing of these. */
-	bpf_map_delete_elem(&multihomed, &id);
 	delete_paths(opening, id);
 	return false;
 }
@@ -351,9 +358,7 @@ static __always_inline void add_named(struct opening *opening, __u64 id)
 	if (kept->client.nr == before)
 		kept->client = opening->addrs.client;
 	bpf_spin_unlock(&assoc->lock);
-	/* It may have ended meanwhile. */
-	if (!bpf_map_lookup_elem(&assocs, &id))
-		bpf_map_delete_elem(&multihomed, &id);
+	is_there(id);
 }
 
 /*
@@ -403,7 +408,7 @@ static __always_inline int add_client(struct assoc *assoc, __u64 id, struct open
 
 	bpf_map_update_elem(&multihomed, &id, &opening->addrs, BPF_NOEXIST);
 	kept = bpf_map_lookup_elem(&multihomed, &id);
-	if (!kept)
+	if (!kept || !is_there(id))
 		return -1;
 	bpf_spin_lock(&assoc->lock);
 	err = put_addr(&kept->client, &opening->named.addr[0]);
