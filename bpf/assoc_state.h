@@ -65,10 +65,12 @@ static __always_inline void follow_init(struct assoc *assoc, const struct chunks
 		assoc->asked = now;
 		assoc->unanswered++;
 	}
-	/* Sent again: nothing new. */
-	if (assoc->tags.tag[peer] == chunks->init_tag)
+	/* Sent again: nothing new, unless the other side's was: then this is one of its own. */
+	if (assoc->tags.tag[peer] == chunks->init_tag && own == assoc->opened_by)
 		return;
 	assoc->inits |= 1U << own;
+	if (assoc->tags.tag[peer] == chunks->init_tag)
+		return;
 	/* What has been answered waits for its COOKIE ECHO: only an answer may take its place. */
 	if (!assoc->pending.tag[own])
 		assoc->pending.tag[peer] = chunks->init_tag;

@@ -340,7 +340,7 @@ static __always_inline int learn_peer(struct opening *opening)
 static __always_inline void add_named(struct opening *opening, __u64 id)
 {
 	struct assoc *assoc = bpf_map_lookup_elem(&assocs, &id);
-	__u32 i, before = opening->addrs.client.nr;
+	__u32 i, client, vip, before = opening->addrs.client.nr;
 	struct assoc_addrs *kept;
 
 	if (!assoc || assoc->state != ASSOC_COOKIE_WAIT || !opening->addrs.source_translated)
@@ -358,7 +358,13 @@ static __always_inline void add_named(struct opening *opening, __u64 id)
 	if (kept->client.nr == before)
 		kept->client = opening->addrs.client;
 	bpf_spin_unlock(&assoc->lock);
-	is_there(id);
+	if (!is_there(id))
+		return;
+	/* The path that is there may share its way back now. */
+	client = addr_bit(&opening->addrs.client, &opening->from.saddr);
+	vip = addr_bit(&opening->addrs.vip, &opening->from.daddr);
+	if (client && vip)
+		set_path_there(opening, nth_of(client, 0), nth_of(vip, 0));
 }
 
 /*

@@ -190,10 +190,11 @@ pub(super) fn shake(
 }
 
 /// Behind masquerade one path back is for all of a client's, also when there is no room for the
-/// others yet.
+/// others yet; and if it has named them in a second INIT only.
 #[rstest]
 fn replies_follow_the_client_also_where_paths_are_scarce(
     #[values(Hook::Tc, Hook::Xdp)] hook: Hook,
+    #[values(false, true)] named_late: bool,
 ) {
     require!(Feature::Root, Feature::Btf);
     let place = Place::in_bpf(hook, false);
@@ -206,6 +207,9 @@ fn replies_follow_the_client_also_where_paths_are_scarce(
             outcome_of(lb, &spec(other(nr, 1), vip, 0, claim)).expect("there is room");
         }
         let clients = [1, 2].map(|last| at(&format!("192.0.100.{last}"), 5000));
+        if named_late {
+            outcome_of(lb, &init(clients[0], vip)).expect("there is room");
+        }
         let source = shake(lb, place, clients[0], clients[1].ip(), [1, BACKEND_TAG]);
         let probe = chunk::chunk(4, 0, &[0, 1, 0, 4]);
         let reply = |source, dest| spec(source, dest, 1, chunk::data(b"reply"));
