@@ -45,7 +45,7 @@ impl Share {
             maps: &maps,
             listener,
             peers: self.peer.clone(),
-            notice: &|notice: Notice| eprintln!("{notice}"),
+            notice: &|notice: Notice| eprintln!("{}", crate::printable(&notice.to_string())),
             // A signal ends the process, and leaves nothing to be done.
             stop: &AtomicBool::new(false),
         };

@@ -164,7 +164,7 @@ pub(super) fn read(files: &[PathBuf], validation: Validation) -> Result<Objects>
 fn all_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut all = Vec::new();
     for path in paths {
-        if !path.is_dir() {
+        if path.to_str() == Some("-") || !path.is_dir() {
             all.push(path.clone());
             continue;
         }
@@ -173,7 +173,7 @@ fn all_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let entries = entries.collect::<std::io::Result<Vec<_>>>().doing(doing)?;
         let is_manifest = |path: &PathBuf| {
             let extension = path.extension().and_then(|e| e.to_str());
-            path.is_file() && extension.is_some_and(|e| MANIFESTS.contains(&e))
+            !path.is_dir() && extension.is_some_and(|e| MANIFESTS.contains(&e))
         };
         let paths = entries.into_iter().map(|entry| entry.path());
         let mut files: Vec<_> = paths.filter(is_manifest).collect();

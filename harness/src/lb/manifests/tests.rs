@@ -206,6 +206,16 @@ fn a_folder_is_its_files() {
     write(&dir, "a.yml", SERVICE);
     let reading = load(vec![dir.path().into()]).expect("good files");
     assert_eq!(told(&reading), [TOLD]);
+    // What cannot be read is not left out: what it names would be removed.
+    let gone = dir.path().join("c.yaml");
+    std::os::unix::fs::symlink("/nowhere", &gone).expect("a link");
+    let error = load(vec![dir.path().into()]).expect_err("a dangling link");
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("read {}: ", gone.display())),
+        "{error}"
+    );
 }
 
 #[test]

@@ -38,20 +38,21 @@ pub(super) fn port(number: i32) -> Checked<u16> {
     }
 }
 
-/// Whether it is a part of a label's key, or a label's value: letters, digits, and `-`, `_` and `.`
-/// between them.
-fn is_label_word(text: &str) -> bool {
+/// Whether it is letters, digits, and `-`, `_` and `.` between them.
+fn is_word(text: &str) -> bool {
     let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    text.len() <= 63
-        && text.chars().all(inside)
-        && ends(text.chars().next())
-        && ends(text.chars().next_back())
+    text.chars().all(inside) && ends(text.chars().next()) && ends(text.chars().next_back())
 }
 
-/// Whether it is a name of DNS, in small letters.
+/// Whether it is a part of a label's key, or a label's value.
+fn is_label_word(text: &str) -> bool {
+    text.len() <= 63 && is_word(text)
+}
+
+/// Whether it is a name of DNS, in small letters, for Kubernetes: as long as the whole may be.
 fn is_dns_name(text: &str) -> bool {
-    let is_label = |label: &str| is_label_word(label) && !label.contains(['_', '.']);
+    let is_label = |label: &str| is_word(label) && !label.contains(['_', '.']);
     text.len() <= 253
         && text.split('.').all(is_label)
         && !text.contains(|c: char| c.is_ascii_uppercase())

@@ -10,7 +10,7 @@ use libbpf_rs::MapFlags;
 use super::record::{Addrs, Handshake, NodeId, Record};
 use super::routes::{Route, Shape, reverse};
 use crate::error::{Error, Result};
-use crate::lb::conntrack::{DIR_ORIGINAL, DIR_REPLY, Tuple, now};
+use crate::lb::conntrack::{DIR_ORIGINAL, DIR_REPLY, State, Tuple, now};
 use crate::lb::maps::{Maps, addr_key, assoc, assoc_addrs, path, policy_key, tag_key, tuple};
 
 /// What became of a record.
@@ -156,9 +156,6 @@ impl Maps {
         directory: &Directory,
     ) -> Result<Adoption> {
         let known = self.assoc(record.id)?;
-        if let Some(refusal) = self.refusal(opener, record, known.as_ref())? {
-            return Ok(Adoption::Refused(refusal));
-        }
         let record = &match known {
             // Tags of a restart that only this node has seen yet are newer.
             Some(known) if told == Some(record.handshake) => Record {
@@ -168,6 +165,9 @@ impl Maps {
             },
             _ => record.clone(),
         };
+        if let Some(refusal) = self.refusal(opener, record, known.as_ref())? {
+            return Ok(Adoption::Refused(refusal));
+        }
         let mut assoc = updated(known.as_ref(), opener, record, expiry(0)?);
         assoc.expires = assoc.expires.max(expiry(record.ttl_ms)?);
         if known.is_none() {
@@ -400,6 +400,8 @@ impl Maps {
         };
         let mut assoc = known;
         set_handshake(&mut assoc, to);
+        // The peers go on where it was carried, whatever has come here of the last one.
+        assoc.state = State::Established as u32;
         assoc.indexed = self.free_tags(id, &assoc, assoc.tags.tag)?;
         self.index_tags(id, &assoc, known.indexed)?;
         self.replace(id, &assoc)
@@ -475,7 +477,6 @@ impl Maps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lb::conntrack::State;
     use crate::lb::share::record::tests::record;
 
     #[test]

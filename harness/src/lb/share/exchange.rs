@@ -126,8 +126,8 @@ impl Told {
                 ..*carried
             };
             let (old, at) = self.carried.entry(id).or_insert((fresh, None));
-            let (from, to, ttl_ms) = (carried.told, carried.handshake, carried.ttl_ms);
-            if from != to && old.handshake != to {
+            let (from, to, ttl_ms) = (old.handshake, carried.handshake, carried.ttl_ms);
+            if to != from && to != carried.told {
                 news.push(Message::Restarted { id, from, to });
             }
             old.handshake = to;
@@ -572,6 +572,13 @@ mod tests {
         };
         assert_eq!(news(31, 2, [4, 5]), [restarted]);
         assert_eq!(news(32, 2, [4, 5]), []);
+        // Before the first is told back.
+        let again = Message::Restarted {
+            id: 1,
+            from: of([4, 5]),
+            to: of([6, 7]),
+        };
+        assert_eq!(news(33, 2, [6, 7]), [again]);
     }
 
     #[test]
