@@ -133,7 +133,7 @@ impl Namespace {
     }
 
     /// A path that names this namespace for `ip link set DEV netns PATH`.
-    pub(crate) fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", std::process::id(), self.fd.as_raw_fd()).into()
     }
 }

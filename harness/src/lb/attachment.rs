@@ -15,12 +15,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use libbpf_rs::query::{ProgInfoIter, ProgramInfo};
 use libbpf_rs::{Link, MapCore, MapHandle};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::ifaddrs::getifaddrs;
 use nix::mount::{MsFlags, mount};
-use nix::net::if_::{if_indextoname, if_nametoindex};
+use nix::net::if_::if_nametoindex;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use serde::Serialize;
 
@@ -29,7 +30,7 @@ use super::maps::{Maps, Sizes};
 use crate::csum_prog::Hook;
 use crate::error::{BpfDoing, Doing, Error, Result};
 use crate::netns;
-use crate::tcx::{self, Point};
+use crate::tcx::{self, Device, Point};
 
 /// Where bpffs usually is.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -83,6 +84,8 @@ pub struct Attached {
     pub point: String,
     /// Whether the device is gone: one of the same name is another, which has no program.
     pub gone: bool,
+    /// Whether the device is in another network namespace by now: where its program still runs.
+    pub moved: bool,
 }
 
 /// The folder in which the pins of a load balancer are.
@@ -265,34 +268,47 @@ impl Pins {
         Ok(())
     }
 
-    /// Insists that maps that are pinned have the sizes that are wanted, unless those are the usual.
-    fn check_sizes(&self, sizes: &Sizes) -> Result<()> {
-        const SIZED: [&str; 5] = [
+    /// The size of a map, if it is pinned.
+    fn size_of(&self, map: &str) -> Result<Option<u32>> {
+        let path = self.folder.join(map);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let pinned = MapHandle::from_pinned_path(&path).bpf(|| format!("open the map {map}"))?;
+        Ok(Some(pinned.max_entries()))
+    }
+
+    /// The sizes of the maps: those that they have, or else the usual ones.
+    ///
+    /// # Errors
+    /// If a map cannot be opened.
+    pub fn sizes(&self) -> Result<Sizes> {
+        let usual = Sizes::default();
+        Ok(Sizes {
+            assocs: self.size_of("assocs")?.unwrap_or(usual.assocs),
+            services: self.size_of("services")?.unwrap_or(usual.services),
+            backends: self.size_of("backends")?.unwrap_or(usual.backends),
+            table_slots: self.size_of("tables")?.unwrap_or(usual.table_slots),
+            policy_prefixes: (self.size_of("policy_prefixes")?).unwrap_or(usual.policy_prefixes),
+        })
+    }
+
+    /// Insists that maps that are pinned have the sizes that are wanted.
+    fn check_sizes(&self, wanted: &Sizes) -> Result<()> {
+        let sized = [
             "assocs",
             "services",
             "backends",
             "tables",
             "policy_prefixes",
         ];
-        for map in SIZED {
-            let Some(wanted) = sizes
-                .of(map)
-                .filter(|size| Some(*size) != Sizes::default().of(map))
-            else {
+        for map in sized {
+            let Some(wanted) = wanted.of(map) else {
                 continue;
             };
-            let path = self.folder.join(map);
-            if !path.exists() {
-                continue;
-            }
-            let pinned =
-                MapHandle::from_pinned_path(&path).bpf(|| format!("open the map {map}"))?;
-            if pinned.max_entries() != wanted {
-                return Err(Error::Size {
-                    map: map.into(),
-                    is: pinned.max_entries(),
-                    wanted,
-                });
+            if let Some(is) = self.size_of(map)?.filter(|is| *is != wanted) {
+                let map = map.into();
+                return Err(Error::Size { map, is, wanted });
             }
         }
         Ok(())
@@ -300,8 +316,12 @@ impl Pins {
 
     fn attach_point(&self, device: &str, point: Point, prog: BorrowedFd<'_>) -> Result<()> {
         let path = self.link(device, point);
+        let elsewhere = |found| found == Device::Elsewhere;
+        if path.exists() && tcx::device_of(&path, point).is_ok_and(elsewhere) {
+            self.remove(&path)?;
+        }
         if path.exists() {
-            self.check_device(device, &path)?;
+            self.check_device(device, &path, point)?;
             match replace(&path, prog) {
                 // The device that it was on is gone: there may be another of its name.
                 Err(e) if e.raw_os_error() == Some(nix::libc::ENOLINK) => self.remove(&path)?,
@@ -324,8 +344,10 @@ impl Pins {
             let mut moved = Vec::new();
             for file in files(&folder)? {
                 let old = folder.join(&file);
-                let index = tcx::device_of(&old).ok().flatten();
-                let Some(name) = index.and_then(name_of) else {
+                let Ok(Device::Here(index)) = tcx::device_of(&old, point) else {
+                    continue;
+                };
+                let Some(name) = tcx::device_name(index) else {
                     continue;
                 };
                 let new = self.link(&name, point);
@@ -343,6 +365,27 @@ impl Pins {
         Ok(())
     }
 
+    /// Whether another load balancer, whose pins are elsewhere, has a program on the device too.
+    ///
+    /// # Errors
+    /// If the kernel does not say what is attached there.
+    pub fn has_another(&self, device: &str) -> Result<bool> {
+        let doing = || format!("look what is attached to {device}");
+        let index = if_nametoindex(device).doing(doing)?;
+        let tcx = tcx::links_at(index, Point::TcxIngress).doing(doing)?;
+        let there = tcx.into_iter().map(|(_, prog)| prog);
+        let there: Vec<_> = there.chain([tcx::xdp_program(index)]).collect();
+        let own = [Point::TcxIngress, Point::Xdp].map(|point| {
+            let path = self.link(device, point);
+            // libbpf complains itself of one that is not there.
+            let link = path.exists().then(|| Link::open(path))?.ok()?;
+            Some(link.info().ok()?.prog_id)
+        });
+        let is_alike = |prog: &ProgramInfo| prog.name.as_bytes() == b"sctp_lb";
+        let mut others = ProgInfoIter::default().filter(is_alike);
+        Ok(others.any(|prog| there.contains(&prog.id) && !own.contains(&Some(prog.id))))
+    }
+
     /// Whether names and numbers of devices are those of the network namespace that it is in.
     fn is_here(&self) -> bool {
         let settings = Maps::pinned(&self.folder).and_then(|maps| maps.settings());
@@ -350,10 +393,10 @@ impl Pins {
     }
 
     /// Insists that the link is not another device's, which has been renamed since.
-    fn check_device(&self, device: &str, link: &Path) -> Result<()> {
+    fn check_device(&self, device: &str, link: &Path, point: Point) -> Result<()> {
         let here = if_nametoindex(device).ok();
-        match tcx::device_of(link) {
-            Ok(Some(index)) if here.is_some_and(|here| here != index) => {
+        match tcx::device_of(link, point) {
+            Ok(Device::Here(index)) if here.is_some_and(|here| here != index) => {
                 Err(Error::Refused(format!(
                     "{} is of another device, which had the name {device}: sctp-lb detach --all, \
                      or give the devices their names back",
@@ -418,14 +461,14 @@ impl Pins {
             }
         }
         let links = devices.iter().flat_map(|device| {
-            let links = POINTS.map(|(point, _)| (device, self.link(device, point)));
-            links.into_iter().filter(|(_, link)| link.exists())
+            let links = POINTS.map(|(point, _)| (device, point, self.link(device, point)));
+            links.into_iter().filter(|(_, _, link)| link.exists())
         });
         let links: Vec<_> = links.collect();
-        for (device, link) in &links {
-            self.check_device(device, link)?;
+        for (device, point, link) in &links {
+            self.check_device(device, link, *point)?;
         }
-        links.iter().try_for_each(|(_, link)| self.remove(link))
+        links.iter().try_for_each(|(_, _, link)| self.remove(link))
     }
 
     /// Detaches the load balancer from all devices, and forgets all services and associations.
@@ -469,14 +512,18 @@ impl Pins {
             let folder = self.links(point);
             for file in files(&folder)? {
                 // What is no link of ours, or is being removed, is not attached.
-                let Ok(found) = tcx::device_of(&folder.join(&file)) else {
+                let Ok(found) = tcx::device_of(&folder.join(&file), point) else {
                     continue;
                 };
-                let device = found.filter(|_| is_here).and_then(name_of);
+                let device = match found {
+                    Device::Here(index) if is_here => tcx::device_name(index),
+                    _ => None,
+                };
                 attached.push(Attached {
                     device: device.unwrap_or_else(|| device_name(&file)),
                     point: name.to_string(),
-                    gone: found.is_none(),
+                    gone: found == Device::Gone,
+                    moved: is_here && found == Device::Elsewhere,
                 });
             }
         }
@@ -485,16 +532,11 @@ impl Pins {
     }
 }
 
-fn name_of(index: u32) -> Option<String> {
-    let name = if_indextoname(index).ok()?;
-    Some(name.to_string_lossy().into_owned())
-}
-
 /// The devices by their names, where others were given for them (`ip link property add … altname`).
 fn proper_names(devices: &[String]) -> Result<Vec<String>> {
     let proper = devices.iter().map(|device| {
         let index = if_nametoindex(device.as_str()).doing(|| format!("no device {device}"))?;
-        Ok(name_of(index).unwrap_or_else(|| device.clone()))
+        Ok(tcx::device_name(index).unwrap_or_else(|| device.clone()))
     });
     proper.collect()
 }

@@ -226,8 +226,10 @@ fn what_a_file_says_is_printed_without_its_commands() {
         let name = r"a\u001b[2J";
         format!(r#"{{"apiVersion": "v1", "kind": "{kind}", "metadata": {{"name": "{name}"}}}}"#)
     };
+    let none = r#"{"apiVersion": "v1", "kind": "List", "items": []}"#;
     for (kind, code) in [("ConfigMap", 0), ("Service", 1)] {
-        fs::write(file, object(kind)).expect("it is written");
+        let text = object(kind) + none;
+        fs::write(file, text).expect("it is written");
         let said = node.says(&["apply", "-f", file], code);
         assert!(!said.contains('\x1b') && said.contains("u{1b}"), "{said}");
     }
@@ -328,6 +330,9 @@ fn maps_keep_their_size() {
     node.says(&["attach", device, size, "1000"], 0);
     let said = node.says(&["attach", device, size, "2000"], 1);
     assert!(said.contains("room for 1000, not for 2000"), "{said}");
+    // Also if it is what it would have been without a word.
+    let said = node.says(&["attach", device, size, "65536"], 1);
+    assert!(said.contains("room for 1000, not for 65536"), "{said}");
     node.says(&["attach", device], 0);
     node.says(&["detach", "--all"], 0);
     node.says(&["attach", device, size, "2000"], 0);
@@ -428,6 +433,100 @@ fn a_device_that_was_renamed_is_known_by_its_new_name() {
     }
     node.says(&["detach", "renamed"], 0);
     assert!(!node.says(&["status"], 0).contains("renamed"));
+}
+
+/// Its number may be another's here.
+#[rstest]
+fn a_device_that_was_moved_is_in_nobodys_way(#[values("tc", "xdp")] mode: &str) {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new(&format!("moved-{mode}"));
+    let [device, other] = TRANSLATOR_DEVS;
+    let attach = |devices: &[&str]| {
+        let attach = [&["attach", "--mode", mode], devices].concat();
+        node.says(&attach, 0);
+    };
+    attach(&[device, other]);
+    let index = node.lab.translator.run(|| if_nametoindex(device));
+    let index = index.expect("a namespace").expect("it is there");
+    let elsewhere = Lab::new().expect("namespaces and veth");
+    let commands = [
+        format!(
+            "link set {device} netns {} name moved",
+            elsewhere.translator.path().display()
+        ),
+        format!("link add successor index {index} type veth peer name fourth"),
+    ];
+    node.lab.translator.ip_batch(&commands).expect("devices");
+    let moved = |said: &str| {
+        let lines = said
+            .lines()
+            .filter(|line| line.contains("another network namespace"));
+        assert!(
+            !said.contains("successor") && !said.contains("%moved"),
+            "{said}"
+        );
+        lines
+            .filter(|line| line.starts_with(&format!("attached: {device} at")))
+            .count()
+    };
+    assert_eq!(moved(&node.says(&["status"], 0)), 2);
+    attach(&[other]);
+    node.says(&["detach", other], 0);
+    assert_eq!(moved(&node.says(&["status"], 0)), 2);
+    node.says(&["detach", device], 0);
+    assert_eq!(moved(&node.says(&["status"], 0)), 0);
+    // The next of its name takes its place.
+    attach(&[other]);
+    let commands = [
+        format!(
+            "link set {other} netns {} name moved-too",
+            elsewhere.translator.path().display()
+        ),
+        format!("link add {other} type veth peer name third"),
+    ];
+    node.lab.translator.ip_batch(&commands).expect("devices");
+    attach(&[other]);
+    let said = node.says(&["status"], 0);
+    assert!(said.contains(&format!("attached: {other} at")), "{said}");
+    assert!(!said.contains("another network namespace"), "{said}");
+}
+
+#[rstest]
+fn two_load_balancers_on_a_device_are_one_too_many(
+    #[values("tc", "xdp")] first: &str,
+    #[values("tc", "xdp")] second: &str,
+) {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new(&format!("two-{first}-{second}"));
+    let pins = PathBuf::from(format!("{}-other", node.pins.display()));
+    let [device, ..] = TRANSLATOR_DEVS;
+    let said = node.says(&["attach", device, "--mode", first], 0);
+    assert!(!said.contains("another load balancer"), "{said}");
+    let output = node.run_in(&node.lab, &pins, &["attach", device, "--mode", second]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    node.run_in(&node.lab, &pins, &["detach", "--all"]);
+    if [first, second] == ["xdp", "xdp"] {
+        assert!(!output.status.success(), "{said}");
+    } else {
+        assert!(said.contains("another load balancer"), "{said}");
+    }
+}
+
+/// Who reads what is said has left, as `head` does.
+#[test]
+fn what_nobody_hears_is_done_all_the_same() {
+    require!(Feature::Root, Feature::Btf);
+    let node = Node::new("unheard");
+    let run = |args: &[&str]| {
+        let full = fs::File::create("/dev/full").expect("it is there");
+        let mut command = node.command(&node.pins, args);
+        let status = node.lab.translator.run(|| command.stderr(full).status());
+        status.expect("a namespace").expect("it runs").code()
+    };
+    let warned = ["attach", TRANSLATOR_DEVS[0], "--masquerade", "203.0.113.99"];
+    assert_eq!(run(&warned), Some(0));
+    assert_eq!(run(&["monitor", "--idle", "1"]), Some(0));
+    assert_eq!(run(&["detach", "nothing"]), Some(1));
 }
 
 #[test]

@@ -141,7 +141,7 @@ impl Apply {
             return Ok(());
         }
         for note in &reading.notes {
-            writeln!(std::io::stderr(), "note: {}", crate::printable(note))?;
+            crate::tell(format_args!("note: {note}"));
         }
         if changes.is_empty() {
             writeln!(out, "nothing to change")?;

@@ -39,23 +39,22 @@ pub struct Attach {
     /// shutdown-ack-sent.
     #[arg(long, value_name = "STATE=SECONDS", value_parser = parse_timeout)]
     timeout: Vec<(State, Duration)>,
-    /// Associations at a time. Sizes hold until `detach --all`.
-    #[arg(long, value_name = "N", value_parser = parse_size(), default_value_t = Sizes::default().assocs)]
-    max_associations: u32,
-    /// Frontends: addresses and ports of services.
-    #[arg(long, value_name = "N", value_parser = parse_size(), default_value_t = Sizes::default().services)]
-    max_services: u32,
-    /// Backends, counted once for each service.
-    #[arg(long, value_name = "N", value_parser = parse_size(), default_value_t = Sizes::default().backends)]
-    max_backends: u32,
+    /// Associations at a time: 65536, unless said. Sizes hold until `detach --all`.
+    #[arg(long, value_name = "N", value_parser = parse_size())]
+    max_associations: Option<u32>,
+    /// Frontends: addresses and ports of services. 16384, unless said.
+    #[arg(long, value_name = "N", value_parser = parse_size())]
+    max_services: Option<u32>,
+    /// Backends, counted once for each service, those that drain included. 32768, unless said.
+    #[arg(long, value_name = "N", value_parser = parse_size())]
+    max_backends: Option<u32>,
     /// Slots of backend tables: at least 100 for each backend, and 251 for each service,
-    /// twice while backends change.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(251..=1 << 24),
-          default_value_t = Sizes::default().table_slots)]
-    max_table_slots: u32,
-    /// Prefixes in all policies.
-    #[arg(long, value_name = "N", value_parser = parse_size(), default_value_t = Sizes::default().policy_prefixes)]
-    max_policy_prefixes: u32,
+    /// twice while backends change. 4194304, unless said.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(251..=1 << 24))]
+    max_table_slots: Option<u32>,
+    /// Prefixes in all policies: 65536, unless said.
+    #[arg(long, value_name = "N", value_parser = parse_size())]
+    max_policy_prefixes: Option<u32>,
 }
 
 /// What the kernel may have memory for.
@@ -83,14 +82,15 @@ impl Attach {
             Mode::Tc => Hook::Tc,
             Mode::Xdp => Hook::Xdp,
         };
+        let known = pins.sizes()?;
         let options = Options {
             timeouts: self.timeout.clone(),
             sizes: Sizes {
-                assocs: self.max_associations,
-                services: self.max_services,
-                backends: self.max_backends,
-                table_slots: self.max_table_slots,
-                policy_prefixes: self.max_policy_prefixes,
+                assocs: self.max_associations.unwrap_or(known.assocs),
+                services: self.max_services.unwrap_or(known.services),
+                backends: self.max_backends.unwrap_or(known.backends),
+                table_slots: self.max_table_slots.unwrap_or(known.table_slots),
+                policy_prefixes: self.max_policy_prefixes.unwrap_or(known.policy_prefixes),
             },
             ..Default::default()
         };
@@ -103,20 +103,25 @@ impl Attach {
         pins.attach(&self.devices, hook, &options)?;
         Maps::pinned(pins.folder())?.set_masquerade(&self.masquerade)?;
         for addr in self.masquerade.iter().filter(|addr| !is_local(**addr)) {
-            eprintln!(
+            crate::tell(format_args!(
                 "sctp-lb: warning: {addr} is not an address of this node: what backends answer to it may go elsewhere"
-            );
+            ));
         }
         for device in &self.devices {
             if let Some(setting) = is_not_forwarding(device) {
-                eprintln!(
+                crate::tell(format_args!(
                     "sctp-lb: warning: {setting} is 0 (see net.ipv4.ip_forward, net.ipv6.conf.all.forwarding): its packets go nowhere from here"
-                );
+                ));
+            }
+            if pins.has_another(device)? {
+                crate::tell(format_args!(
+                    "sctp-lb: warning: {device} has a program of another load balancer as well (see --pins): each sees what the other has passed"
+                ));
             }
             if is_reverse_path_strict(device) {
-                eprintln!(
+                crate::tell(format_args!(
                     "sctp-lb: warning: services that masquerade, and ports of this node, need net.ipv4.conf.{device}.rp_filter=2 (or 0 for all devices): it is strict"
-                );
+                ));
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ mod monitor;
 mod share;
 mod show;
 
+use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -136,6 +137,11 @@ fn printable(text: &str) -> String {
     chars.collect()
 }
 
+/// Says what is not output. Who does not want to hear it does not keep it from being done.
+fn tell(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{}", printable(&text.to_string()));
+}
+
 /// Whether the reader of our output has left, as `head` does.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.downcast_ref::<std::io::Error>();
@@ -147,7 +153,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sctp-lb: {}", printable(&error.to_string()));
+            tell(format_args!("sctp-lb: {error}"));
             ExitCode::FAILURE
         }
     }

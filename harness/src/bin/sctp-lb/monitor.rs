@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::Result;
 use bpf_sctp::lb::Maps;
 use bpf_sctp::lb::events::Event;
+use bpf_sctp::tcx::device_name;
 use clap::Args;
-use nix::net::if_::if_indextoname;
 
 use crate::Output;
 
@@ -25,10 +25,7 @@ pub struct Monitor {
 
 /// The name of a device, if it is one of this namespace.
 fn device(ifindex: u32) -> String {
-    match if_indextoname(ifindex) {
-        Ok(name) => name.to_string_lossy().into(),
-        Err(_) => format!("device {ifindex}"),
-    }
+    device_name(ifindex).unwrap_or_else(|| format!("device {ifindex}"))
 }
 
 fn describe(event: &Event) -> String {
@@ -77,7 +74,7 @@ impl Monitor {
             }
             ControlFlow::Continue(())
         };
-        eprintln!("watching");
+        crate::tell("watching");
         let idle = self.idle.map(|seconds| Duration::from_secs(seconds.into()));
         maps.watch(idle, &mut each)?;
         failed.map_or(Ok(()), |error| Err(error.into()))

@@ -40,12 +40,12 @@ impl Share {
         let lock = pins.lock()?;
         maps.set_service_only(!self.allow_direct)?;
         drop(lock);
-        eprintln!("listening at {}", listener.local_addr()?);
+        crate::tell(format_args!("listening at {}", listener.local_addr()?));
         let exchange = Exchange {
             maps: &maps,
             listener,
             peers: self.peer.clone(),
-            notice: &|notice: Notice| eprintln!("{}", crate::printable(&notice.to_string())),
+            notice: &|notice: Notice| crate::tell(notice),
             // A signal ends the process, and leaves nothing to be done.
             stop: &AtomicBool::new(false),
         };

@@ -7,7 +7,7 @@ use std::io::Write;
 use anyhow::Result;
 use bpf_sctp::feature::Feature;
 use bpf_sctp::lb::Maps;
-use bpf_sctp::lb::attachment::Pins;
+use bpf_sctp::lb::attachment::{Attached, Pins};
 use bpf_sctp::lb::conntrack::{Association, PathEntry};
 use bpf_sctp::lb::inventory::{BackendEntry, PolicyEntry, Room};
 use clap::ValueEnum;
@@ -228,10 +228,14 @@ pub fn status(pins: &Pins, output: Output) -> Result<()> {
         writeln!(out, "not attached")?;
     }
     for found in attached {
-        let gone = if found.gone {
-            ": the device is gone (detach, or attach to its successor)"
-        } else {
-            ""
+        let gone = match found {
+            Attached { gone: true, .. } => {
+                ": the device is gone (detach, or attach to its successor)"
+            }
+            Attached { moved: true, .. } => {
+                ": the device is in another network namespace (detach, or bring it back)"
+            }
+            _ => "",
         };
         writeln!(out, "attached: {} at {}{gone}", found.device, found.point)?;
     }

@@ -89,6 +89,8 @@ pub(super) struct Objects {
     pub pods: Vec<Object<Pod>>,
     pub namespaces: Vec<Object<Namespace>>,
     pub notes: Vec<String>,
+    /// Whether a list without items says that nothing is wanted.
+    nothing_wanted: bool,
     /// In which file each was, by kind and name.
     seen: BTreeMap<(&'static str, String), String>,
     validation: Validation,
@@ -138,13 +140,7 @@ pub(super) fn read(files: &[PathBuf], validation: Validation) -> Result<Objects>
         })?;
         // As it comes from a command that has failed.
         if documents.iter().all(Value::is_null) {
-            return Err(Error::Manifest {
-                place: file,
-                problem:
-                    "there is nothing in it, and what is not named would be removed: an empty \
-                          List says that this is wanted"
-                        .into(),
-            });
+            return Err(empty(file, "there is nothing in it"));
         }
         for (number, document) in (1..).zip(documents) {
             let file = file.as_str();
@@ -157,7 +153,26 @@ pub(super) fn read(files: &[PathBuf], validation: Validation) -> Result<Objects>
         }
     }
     objects.note_unread();
+    if let Some(first) = files
+        .first()
+        .filter(|_| objects.seen.is_empty() && !objects.nothing_wanted)
+    {
+        let others = match files.len() {
+            1 => String::new(),
+            all => format!(" and {} more", all - 1),
+        };
+        let place = format!("{}{others}", first.display());
+        return Err(empty(place, "there is no object that is read"));
+    }
     Ok(objects)
+}
+
+fn empty(place: String, problem: &str) -> Error {
+    let so = "what is not named would be removed: an empty List says that this is wanted";
+    Error::Manifest {
+        place,
+        problem: format!("{problem}, and {so}"),
+    }
 }
 
 /// The files, and those of folders by their names, but not of folders in these: as `kubectl` has it.
@@ -227,6 +242,7 @@ impl Objects {
         }
         match (header.items(), value.get_mut("items").map(Value::take)) {
             (Some(of_items), Some(Value::Array(items))) => {
+                self.nothing_wanted |= items.is_empty();
                 let mut items = items.into_iter().enumerate();
                 return items.try_for_each(|(index, value)| {
                     let item = Some(index);
@@ -234,7 +250,10 @@ impl Objects {
                 });
             }
             // As Go writes an empty list.
-            (Some(_), Some(Value::Null)) => return Ok(()),
+            (Some(_), Some(Value::Null)) => {
+                self.nothing_wanted = true;
+                return Ok(());
+            }
             _ if header.is_list() => return blame("items is missing: not a list", &value),
             _ => {}
         }

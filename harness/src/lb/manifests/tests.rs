@@ -219,6 +219,24 @@ fn a_folder_is_its_files() {
 }
 
 #[test]
+fn files_in_which_nothing_is_read_remove_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let other = r#"{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "amf"}}"#;
+    let files = vec![write(&dir, "a.json", other), write(&dir, "b.json", other)];
+    let error = load(files.clone())
+        .expect_err("nothing is read")
+        .to_string();
+    let start = format!(
+        "{} and 1 more: there is no object that is read",
+        files[0].display()
+    );
+    assert!(error.starts_with(&start), "{error}");
+    let none = r#"{"apiVersion": "v1", "kind": "ServiceList", "items": null}"#;
+    let wanted = vec![files[0].clone(), write(&dir, "c.json", none)];
+    load(wanted).expect("nothing is wanted");
+}
+
+#[test]
 fn an_object_in_two_files_is_an_error_that_names_both() {
     let dir = tempfile::tempdir().expect("a folder");
     let files = [

@@ -60,6 +60,9 @@ fn is_dns_name(text: &str) -> bool {
 
 /// The name of an object, or of its namespace.
 pub(super) fn object_name(name: &str) -> Checked<&str> {
+    if name.len() > 253 {
+        return Err(format!("{} characters are more than 253", name.len()));
+    }
     if !is_dns_name(name) {
         return Err(format!(
             "{name:?} is not small letters and digits, with - and . between them"

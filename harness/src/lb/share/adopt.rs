@@ -215,7 +215,7 @@ impl Maps {
         }
         let (from, to) = opener_first(record, source.ip(), record.translated.dest.ip());
         let allowed = self.policy_allows(from, to.ip(), to.port())?;
-        Ok((!allowed).then(|| Refusal::Policy(from, to)))
+        Ok((!allowed).then_some(Refusal::Policy(from, to)))
     }
 
     /// Writes what the record says, in an order in which packets find all of it or nothing.
