@@ -355,11 +355,13 @@ impl Pins {
                     // Two may have changed names. No device's has a lone percent sign here.
                     let between = folder.join(format!("%moved{}", moved.len()));
                     rename(&old, &between)?;
-                    moved.push((between, new));
+                    moved.push((between, old, new));
                 }
             }
-            for (between, new) in moved {
-                rename(&between, &new)?;
+            for (between, old, new) in moved {
+                // In XDP one program is on all devices: another link may be that of this one.
+                let to = if new.exists() { old } else { new };
+                rename(&between, &to)?;
             }
         }
         Ok(())
@@ -375,8 +377,9 @@ impl Pins {
         let tcx = tcx::links_at(index, Point::TcxIngress).doing(doing)?;
         let there = tcx.into_iter().map(|(_, prog)| prog);
         let there: Vec<_> = there.chain([tcx::xdp_program(index)]).collect();
+        let name = tcx::device_name(index).unwrap_or_else(|| device.to_string());
         let own = [Point::TcxIngress, Point::Xdp].map(|point| {
-            let path = self.link(device, point);
+            let path = self.link(&name, point);
             // libbpf complains itself of one that is not there.
             let link = path.exists().then(|| Link::open(path))?.ok()?;
             Some(link.info().ok()?.prog_id)

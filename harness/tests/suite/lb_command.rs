@@ -567,7 +567,8 @@ fn a_device_may_be_named_by_another_name() {
     let [device, ..] = TRANSLATOR_DEVS;
     let command = [format!("link property add dev {device} altname uplink")];
     node.lab.translator.ip_batch(&command).expect("a name");
-    node.says(&["attach", "uplink"], 0);
+    let said = node.says(&["attach", "uplink"], 0);
+    assert!(!said.contains("another load balancer"), "{said}");
     assert!(node.says(&["status"], 0).contains(&format!("{device} at")));
     node.says(&["detach", "uplink"], 0);
     assert!(node.says(&["status"], 0).contains("not attached"));

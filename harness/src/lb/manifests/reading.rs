@@ -186,9 +186,11 @@ fn all_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let doing = || format!("read the folder {}", path.display());
         let entries = path.read_dir().doing(doing)?;
         let entries = entries.collect::<std::io::Result<Vec<_>>>().doing(doing)?;
+        // A link that leads nowhere is one, and an error when it is read.
+        let is_file = |path: &PathBuf| path.is_file() || !path.exists();
         let is_manifest = |path: &PathBuf| {
             let extension = path.extension().and_then(|e| e.to_str());
-            !path.is_dir() && extension.is_some_and(|e| MANIFESTS.contains(&e))
+            is_file(path) && extension.is_some_and(|e| MANIFESTS.contains(&e))
         };
         let paths = entries.into_iter().map(|entry| entry.path());
         let mut files: Vec<_> = paths.filter(is_manifest).collect();
@@ -242,7 +244,7 @@ impl Objects {
         }
         match (header.items(), value.get_mut("items").map(Value::take)) {
             (Some(of_items), Some(Value::Array(items))) => {
-                self.nothing_wanted |= items.is_empty();
+                self.nothing_wanted |= items.is_empty() && header.is_list();
                 let mut items = items.into_iter().enumerate();
                 return items.try_for_each(|(index, value)| {
                     let item = Some(index);
@@ -251,7 +253,7 @@ impl Objects {
             }
             // As Go writes an empty list.
             (Some(_), Some(Value::Null)) => {
-                self.nothing_wanted = true;
+                self.nothing_wanted |= header.is_list();
                 return Ok(());
             }
             _ if header.is_list() => return blame("items is missing: not a list", &value),

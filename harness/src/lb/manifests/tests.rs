@@ -232,6 +232,13 @@ fn files_in_which_nothing_is_read_remove_nothing() {
     );
     assert!(error.starts_with(&start), "{error}");
     let none = r#"{"apiVersion": "v1", "kind": "ServiceList", "items": null}"#;
+    let others = none
+        .replace("v1", "apps/v1")
+        .replace("ServiceList", "DeploymentList");
+    for items in ["null", "[]"] {
+        let others = others.replace("null", items);
+        load(vec![write(&dir, "c.json", &others)]).expect_err("no list of what is read");
+    }
     let wanted = vec![files[0].clone(), write(&dir, "c.json", none)];
     load(wanted).expect("nothing is wanted");
 }
