@@ -191,6 +191,7 @@ impl Pins {
     /// # Errors
     /// [`Error::Refused`] if one is doing so.
     pub fn lock_exchange(&self) -> Result<Flock<File>> {
+        // Any folder that is there and that nobody else locks.
         self.lock_for(
             &self.links(Point::TcxEgress),
             "another sctp-lb share is at work on",

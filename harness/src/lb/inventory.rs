@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Serialize;
 
-use super::maps::{Maps, endpoint_addr};
+use super::maps::{Maps, TypedMap, endpoint_addr};
 use crate::error::Result;
-use crate::map_bytes::addr;
+use crate::map_bytes::{MapBytes, addr};
 
 /// Stands for a service that has associations still.
 pub(super) const REMOVED: &str = "(removed)";
@@ -71,6 +71,16 @@ pub struct Room {
     pub size: usize,
 }
 
+impl<K: MapBytes, V: MapBytes> TypedMap<K, V> {
+    fn room(&self, of: &'static str) -> Result<Room> {
+        Ok(Room {
+            of,
+            used: self.entries()?.len(),
+            size: self.max_entries(),
+        })
+    }
+}
+
 impl Maps {
     /// How full the maps are.
     ///
@@ -83,31 +93,22 @@ impl Maps {
             .map(|(_, s)| (s.table, s.table_size))
             .collect();
         let slots: u32 = tables.values().sum();
-        let rooms = [
-            (
-                "associations",
-                self.assocs.entries()?.len(),
-                self.assocs.max_entries(),
-            ),
-            (
-                "paths",
-                self.paths.entries()?.len(),
-                self.paths.max_entries(),
-            ),
-            ("services", services.len(), self.services.max_entries()),
-            (
-                "backends",
-                self.backends.entries()?.len(),
-                self.backends.max_entries(),
-            ),
-            ("table slots", slots as usize, self.tables.max_entries()),
-            (
-                "policy prefixes",
-                self.policy_prefixes.entries()?.len(),
-                self.policy_prefixes.max_entries(),
-            ),
-        ];
-        Ok(rooms.map(|(of, used, size)| Room { of, used, size }).into())
+        Ok(vec![
+            self.assocs.room("associations")?,
+            self.paths.room("paths")?,
+            Room {
+                of: "services",
+                used: services.len(),
+                size: self.services.max_entries(),
+            },
+            self.backends.room("backends")?,
+            Room {
+                of: "table slots",
+                used: slots as usize,
+                size: self.tables.max_entries(),
+            },
+            self.policy_prefixes.room("policy prefixes")?,
+        ])
     }
 }
 

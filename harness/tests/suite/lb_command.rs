@@ -449,11 +449,13 @@ fn a_device_that_was_moved_is_in_nobodys_way(#[values("tc", "xdp")] mode: &str) 
     let index = node.lab.translator.run(|| if_nametoindex(device));
     let index = index.expect("a namespace").expect("it is there");
     let elsewhere = Lab::new().expect("namespaces and veth");
+    let there = elsewhere.translator.path();
+    let send = |device, name| {
+        let there = there.display();
+        format!("link set {device} netns {there} name {name}")
+    };
     let commands = [
-        format!(
-            "link set {device} netns {} name moved",
-            elsewhere.translator.path().display()
-        ),
+        send(device, "moved"),
         format!("link add successor index {index} type veth peer name fourth"),
     ];
     node.lab.translator.ip_batch(&commands).expect("devices");
@@ -478,10 +480,7 @@ fn a_device_that_was_moved_is_in_nobodys_way(#[values("tc", "xdp")] mode: &str) 
     // The next of its name takes its place.
     attach(&[other]);
     let commands = [
-        format!(
-            "link set {other} netns {} name moved-too",
-            elsewhere.translator.path().display()
-        ),
+        send(other, "moved-too"),
         format!("link add {other} type veth peer name third"),
     ];
     node.lab.translator.ip_batch(&commands).expect("devices");

@@ -17,7 +17,8 @@ use crate::Output;
 #[command(group = clap::ArgGroup::new("source").required(true).multiple(true))]
 pub struct Apply {
     /// Manifests: Service, EndpointSlice, NetworkPolicy, Pod and Namespace objects, in YAML or
-    /// JSON, or a folder of those; - is standard input. All that is wanted: what they do not name is removed.
+    /// JSON, or a folder of those; - is standard input. All that is wanted: what they do not name
+    /// is removed.
     #[arg(short, long = "file", value_name = "FILE", num_args = 1.., group = "source")]
     files: Vec<PathBuf>,
     /// Without manifests: a service and its backends.
